@@ -1,0 +1,43 @@
+// Element-wise ops over tensors of equal size.
+#pragma once
+
+#include "kernels/dispatch.hpp"
+
+namespace filigree {
+
+// y = a + b; y may be a or b.
+struct Add {
+  static constexpr std::string_view name = "add";
+  struct Arguments {
+    Tensor a, b, y;
+  };
+  static Work work(const Arguments&);
+};
+
+// y = factor * x (+ y when accumulate). The dtypes may differ: x of f64, f32 or bf16 is converted to y's.
+// With factor 1 and accumulate off this is the cast.
+struct Scale {
+  static constexpr std::string_view name = "scale";
+  struct Arguments {
+    Tensor x, y;
+    double factor = 1.0;
+    bool accumulate = false;
+  };
+  static Work work(const Arguments&);
+};
+
+// Dropout (Srivastava et al. 2014) with a mask that depends on global positions only. Element (r, c) of x [R, C] has the
+// global index (first_row + r) * C + c; it is kept, and divided by 1 - rate, when
+// Philox(seed, dropout, stream).uniform(index) >= rate. The backward is the same op on the gradient.
+struct Dropout {
+  static constexpr std::string_view name = "dropout";
+  struct Arguments {
+    Tensor x_TD, y_TD;
+    double rate = 0.0;
+    std::uint64_t seed = 0, stream = 0;
+    std::int64_t first_row = 0;
+  };
+  static Work work(const Arguments&);
+};
+
+}  // namespace filigree

@@ -1,0 +1,29 @@
+#include "kernels/registry.hpp"
+
+namespace filigree {
+
+const KernelTable& kernel_table() {
+  static const KernelTable table = [] {
+    KernelTable result;
+    register_matmul(result);
+    register_rms_norm(result);
+    register_embedding(result);
+    register_rope(result);
+    register_attention(result);
+    register_swiglu(result);
+    register_elementwise(result);
+    register_cross_entropy(result);
+    register_adamw(result);
+    register_normal_fill(result);
+    return result;
+  }();
+  return table;
+}
+
+std::map<std::string, std::vector<std::string>> KernelTable::names() const {
+  std::map<std::string, std::vector<std::string>> result;
+  for (const auto& [op, list] : lists_) result[std::string(op)] = list->names();
+  return result;
+}
+
+}  // namespace filigree

@@ -1,0 +1,46 @@
+// ExecutionContext: everything a function that does work needs to know about where and how to do it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "runtime/core/device.hpp"
+#include "runtime/core/memory.hpp"
+#include "runtime/core/tensor.hpp"
+
+namespace filigree {
+
+// Work done by kernels. `flops` were executed; `dense_flops` is what the same call would cost with nothing
+// skipped; `bytes` is the least traffic the call could cause.
+struct Work {
+  std::int64_t flops = 0;
+  std::int64_t dense_flops = 0;
+  std::int64_t bytes = 0;
+  Work& operator+=(const Work& other) {
+    flops += other.flops;
+    dense_flops += other.dense_flops;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
+struct ExecutionContext {
+  Device device;
+  std::shared_ptr<Allocator> allocator = host_allocator();
+  int num_threads = 1;         // OpenMP threads this rank may use
+  bool deterministic = true;   // kernels that cannot promise run-to-run identical bits reject
+  // Op name -> implementation name, to force one (tests, FILIGREE_KERNELS, bench kernels); "*" forces all.
+  std::map<std::string, std::string, std::less<>> forced_kernels;
+  Work work;                   // summed over every dispatched kernel since the caller last cleared it
+
+  Tensor empty(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
+    return Tensor::empty(shape, dtype, allocator, use);
+  }
+  Tensor zeros(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
+    return Tensor::zeros(shape, dtype, allocator, use);
+  }
+};
+
+}  // namespace filigree

@@ -1,0 +1,109 @@
+#include "runtime/core/memory.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+#include "runtime/core/error.hpp"
+
+namespace filigree {
+namespace {
+
+constexpr std::int64_t kAlignment = 64;
+
+// Next size class: 64-byte steps below 512 bytes, then four classes per power of two.
+std::int64_t rounded(std::int64_t bytes) {
+  if (bytes <= 512) return std::max<std::int64_t>(kAlignment, (bytes + 63) / 64 * 64);
+  const auto power = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(bytes)));
+  const std::int64_t step = power / 4;
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+const char* name_of(MemoryUse use) {
+  constexpr std::array<const char*, kMemoryUses> names = {
+      "parameters", "gradients", "optimizer", "activations",
+      "workspace",  "communication", "data", "cache"};
+  return names[static_cast<std::size_t>(use)];
+}
+
+CachingAllocator::CachingAllocator(Device device) : device_(device) {
+  FILIGREE_CHECK(device.kind == DeviceKind::cpu, "only the CPU allocator exists in this build");
+}
+
+CachingAllocator::~CachingAllocator() { trim(); }
+
+void* CachingAllocator::allocate(std::int64_t bytes, MemoryUse use) {
+  FILIGREE_CHECK(bytes >= 0, "negative size ", bytes);
+  const std::int64_t size = rounded(bytes);
+  std::lock_guard lock(mutex_);
+  void* block = nullptr;
+  if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
+    block = found->second.back();
+    found->second.pop_back();
+  } else {
+    block = std::aligned_alloc(kAlignment, static_cast<std::size_t>(size));
+    if (block == nullptr)
+      throw UserError(str("out of memory: ", size, " bytes for ", name_of(use), " with ",
+                          total_.live, " bytes in use; try a smaller micro batch or more ranks"));
+    reserved_.live += size;
+    reserved_.peak = std::max(reserved_.peak, reserved_.live);
+    ++system_allocations_;
+  }
+  for (Usage* usage : {&usage_[static_cast<std::size_t>(use)], &total_}) {
+    usage->live += size;
+    usage->peak = std::max(usage->peak, usage->live);
+  }
+  return block;
+}
+
+void CachingAllocator::release(void* block, std::int64_t bytes, MemoryUse use) noexcept {
+  const std::int64_t size = rounded(bytes);
+  std::lock_guard lock(mutex_);
+  free_[size].push_back(block);
+  usage_[static_cast<std::size_t>(use)].live -= size;
+  total_.live -= size;
+}
+
+std::vector<MemoryRow> CachingAllocator::table() const {
+  std::lock_guard lock(mutex_);
+  std::vector<MemoryRow> rows;
+  for (std::size_t i = 0; i < kMemoryUses; ++i)
+    rows.push_back({name_of(static_cast<MemoryUse>(i)), usage_[i].live, usage_[i].peak});
+  rows.push_back({"total", total_.live, total_.peak});
+  rows.push_back({"reserved", reserved_.live, reserved_.peak});
+  return rows;
+}
+
+std::int64_t CachingAllocator::peak_bytes() const {
+  std::lock_guard lock(mutex_);
+  return total_.peak;
+}
+
+std::int64_t CachingAllocator::reserved_bytes() const {
+  std::lock_guard lock(mutex_);
+  return reserved_.live;
+}
+
+std::int64_t CachingAllocator::system_allocations() const {
+  std::lock_guard lock(mutex_);
+  return system_allocations_;
+}
+
+void CachingAllocator::trim() {
+  std::lock_guard lock(mutex_);
+  for (auto& [size, blocks] : free_) {
+    for (void* block : blocks) std::free(block);
+    reserved_.live -= size * static_cast<std::int64_t>(blocks.size());
+    blocks.clear();
+  }
+}
+
+const std::shared_ptr<CachingAllocator>& host_allocator() {
+  static const std::shared_ptr<CachingAllocator> allocator =
+      std::make_shared<CachingAllocator>(Device{});
+  return allocator;
+}
+
+}  // namespace filigree

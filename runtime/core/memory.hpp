@@ -1,0 +1,73 @@
+// Memory of one device: what it is used for, a caching allocator, and the table of high-water marks.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "runtime/core/device.hpp"
+
+namespace filigree {
+
+enum class MemoryUse : std::uint8_t {
+  parameters, gradients, optimizer, activations, workspace, communication, data, cache
+};
+inline constexpr std::size_t kMemoryUses = 8;
+const char* name_of(MemoryUse use);
+
+struct MemoryRow {
+  std::string name;
+  std::int64_t live_bytes = 0;  // handed out now
+  std::int64_t peak_bytes = 0;  // most handed out at once
+};
+
+// Hands out blocks aligned to 64 bytes. Thread-safe. Throws UserError when the system has no more.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  virtual Device device() const = 0;
+  virtual void* allocate(std::int64_t bytes, MemoryUse use) = 0;
+  virtual void release(void* block, std::int64_t bytes, MemoryUse use) noexcept = 0;
+};
+
+// Keeps freed blocks in lists by size class and hands them out again, so that a training step allocates
+// nothing from the system after warm-up. Size classes are powers of two split in four.
+class CachingAllocator final : public Allocator {
+ public:
+  explicit CachingAllocator(Device device);
+  ~CachingAllocator() override;
+
+  Device device() const override { return device_; }
+  void* allocate(std::int64_t bytes, MemoryUse use) override;
+  void release(void* block, std::int64_t bytes, MemoryUse use) noexcept override;
+
+  // One row per use, then "total" (handed out) and "reserved" (taken from the system).
+  std::vector<MemoryRow> table() const;
+  std::int64_t peak_bytes() const;
+  std::int64_t reserved_bytes() const;
+  // How often the system was asked; constant from step to step after warm-up.
+  std::int64_t system_allocations() const;
+  // Gives every cached block back to the system.
+  void trim();
+
+ private:
+  struct Usage {
+    std::int64_t live = 0, peak = 0;
+  };
+  Device device_;
+  mutable std::mutex mutex_;
+  std::map<std::int64_t, std::vector<void*>> free_;  // by rounded size
+  std::array<Usage, kMemoryUses> usage_{};
+  Usage total_, reserved_;
+  std::int64_t system_allocations_ = 0;
+};
+
+// The process-wide CPU allocator, for code outside a training step (tools, tests).
+const std::shared_ptr<CachingAllocator>& host_allocator();
+
+}  // namespace filigree
