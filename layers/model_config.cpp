@@ -1,0 +1,79 @@
+#include "layers/model_config.hpp"
+
+#include "layers/sparsity/registry.hpp"
+#include "runtime/core/error.hpp"
+
+namespace filigree {
+namespace {
+
+void require_positive(const char* name, std::int64_t value, std::string& problems) {
+  if (value <= 0) problems += str("\n  model.", name, " = ", value, ": must be at least 1");
+}
+
+}  // namespace
+
+ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
+  ModelConfig c = *this;
+  std::string problems;
+  if (c.vocabulary == 0) c.vocabulary = tokenizer_vocabulary;
+  if (tokenizer_vocabulary > 0 && c.vocabulary < tokenizer_vocabulary)
+    problems += str("\n  model.vocabulary = ", c.vocabulary, ": the tokenizer has ",
+                    tokenizer_vocabulary, " entries; leave it 0 to take the tokenizer's");
+  require_positive("vocabulary", c.vocabulary, problems);
+  require_positive("layers", c.layers, problems);
+  require_positive("width", c.width, problems);
+  require_positive("heads", c.heads, problems);
+  require_positive("sequence", c.sequence, problems);
+  if (c.kv_heads == 0) c.kv_heads = c.heads;
+  if (c.heads > 0 && (c.kv_heads < 0 || c.heads % c.kv_heads != 0))
+    problems += str("\n  model.kv_heads = ", c.kv_heads, ": must divide model.heads = ", c.heads);
+  if (c.head_dim == 0 && c.heads > 0) {
+    if (c.width % c.heads != 0)
+      problems += str("\n  model.width = ", c.width, ": is not divisible by model.heads = ", c.heads,
+                      "; give model.head_dim, or a width that is");
+    else
+      c.head_dim = c.width / c.heads;
+  }
+  if (c.head_dim % 2 != 0 || c.head_dim < 0)
+    problems += str("\n  model.head_dim = ", c.head_dim,
+                    ": must be positive and even for rotary embeddings");
+  if (c.feed_forward == 0) c.feed_forward = (c.width * 8 / 3 + 31) / 32 * 32;
+  require_positive("feed_forward", c.feed_forward, problems);
+  if (!(c.dropout >= 0.0 && c.dropout < 1.0))
+    problems += str("\n  model.dropout = ", c.dropout, ": must lie in [0, 1)");
+  if (c.recompute != "none" && c.recompute != "attention" && c.recompute != "block")
+    problems += str("\n  model.recompute = ", c.recompute, ": allowed: none, attention, block");
+  if (const std::string reason = unknown_mechanism(c.mechanism); !reason.empty())
+    problems += str("\n  model.mechanism = ", c.mechanism, ": ", reason);
+  if (!problems.empty()) throw UserError("the model configuration does not fit:" + problems);
+  return c;
+}
+
+void ModelConfig::check_tensor_parallel(int tensor_ranks) const {
+  if (heads % tensor_ranks != 0)
+    throw UserError(str("model.heads = ", heads, " cannot be split over parallel.tensor = ",
+                        tensor_ranks, " ranks; choose a divisor of ", heads));
+  if (kv_heads % tensor_ranks != 0 && tensor_ranks % kv_heads != 0)
+    throw UserError(str("model.kv_heads = ", kv_heads, " cannot be split over parallel.tensor = ",
+                        tensor_ranks, " ranks; one must divide the other"));
+  if (feed_forward < tensor_ranks || vocabulary < tensor_ranks)
+    throw UserError(str("parallel.tensor = ", tensor_ranks, " is more than model.feed_forward = ",
+                        feed_forward, " or the vocabulary of ", vocabulary, " can feed"));
+}
+
+std::int64_t ModelConfig::parameters() const {
+  const std::int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
+  const std::int64_t block = attention + 3 * width * feed_forward + 2 * width;
+  return layers * block + width + vocabulary * width * (tied_embeddings ? 1 : 2);
+}
+
+double ModelConfig::forward_flops_per_token(std::int64_t sequence_length) const {
+  const auto weights = static_cast<double>(
+      layers * (width * head_dim * (2 * heads + 2 * kv_heads) + 3 * width * feed_forward) +
+      vocabulary * width);
+  const double pairs_per_token = static_cast<double>(sequence_length + 1) / 2.0;
+  const double attention = static_cast<double>(layers * heads * head_dim) * 4.0 * pairs_per_token;
+  return 2.0 * weights + attention;
+}
+
+}  // namespace filigree

@@ -7,6 +7,7 @@
 
 #include "parallel/mesh.hpp"
 #include "runtime/autograd/variable.hpp"
+#include "runtime/core/execution.hpp"
 
 namespace filigree {
 

@@ -1,0 +1,40 @@
+// Multi-head attention with grouped key/value heads, split by heads over the tensor axis.
+#pragma once
+
+#include <memory>
+
+#include "layers/batch_info.hpp"
+#include "layers/decode_cache.hpp"
+#include "layers/linear.hpp"
+#include "layers/model_config.hpp"
+#include "layers/sparsity/mechanism.hpp"
+
+namespace filigree {
+
+class Attention {
+ public:
+  Attention(const std::string& name, const ModelConfig& config, const Mesh& mesh,
+            ParameterStore& store);
+
+  // x: replicated on the tensor axis; the result is partial there.
+  Variable forward(Tape& tape, const Variable& x, const BatchInfo& batch) const;
+  // The same for `batch.length` new tokens of one sequence whose earlier keys and values are in `cache`; theirs are
+  // appended (the caller advances cache.length after all layers).
+  Variable decode(Tape& tape, const Variable& x, const BatchInfo& batch, DecodeCache& cache,
+                  std::size_t layer) const;
+
+ private:
+  struct Heads {
+    Variable q, k, v;
+  };
+  Heads project(Tape& tape, const Variable& x, const BatchInfo& batch) const;
+  AttentionShape shape(const BatchInfo& batch) const;
+
+  std::int64_t head_dim_;
+  double rope_theta_;
+  ColumnParallelLinear query_, key_, value_;
+  RowParallelLinear output_;
+  std::unique_ptr<AttentionMechanism> mechanism_;
+};
+
+}  // namespace filigree

@@ -1,0 +1,23 @@
+// What the layers must know about the tokens at hand.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/core/tensor.hpp"
+
+namespace filigree {
+
+struct BatchInfo {
+  std::int64_t batch = 0;        // sequences on this rank
+  std::int64_t length = 0;       // tokens of each
+  Tensor positions_T;            // i32 [batch * length]
+  std::int64_t first_token = 0;  // this rank's first token among all tokens of the step (dropout)
+  std::uint64_t seed = 0;        // of the run (dropout)
+  std::int64_t step = 0;         // of the run (dropout)
+  bool training = false;         // dropout is on
+};
+
+// Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch * length].
+Tensor sequential_positions(std::int64_t batch, std::int64_t length, std::int64_t first = 0);
+
+}  // namespace filigree

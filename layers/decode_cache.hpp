@@ -1,0 +1,20 @@
+// Keys and values of the tokens already processed, for generation.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/core/tensor.hpp"
+
+namespace filigree {
+
+struct DecodeCache {
+  struct Layer {
+    Tensor k_TGK, v_TGK;        // [capacity, G*K] of this rank's groups
+  };
+  std::vector<Layer> layers;
+  std::int64_t length = 0;      // tokens held
+  std::int64_t capacity = 0;
+};
+
+}  // namespace filigree

@@ -1,0 +1,65 @@
+#include "layers/linear.hpp"
+
+namespace filigree {
+
+Parameter make_parameter(const std::string& name, std::int64_t rows, std::int64_t columns,
+                         Placement on_tensor, const Mesh& mesh) {
+  Parameter parameter;
+  parameter.name = name;
+  parameter.global_shape = rows == 0 ? Shape{columns} : Shape{rows, columns};
+  parameter.local_shape = parameter.global_shape;
+  parameter.offset.assign(static_cast<std::size_t>(parameter.global_shape.rank()), 0);
+  if (on_tensor.is_sharded()) {
+    const ShardRange range = shard_range(parameter.global_shape[on_tensor.dim],
+                                         mesh.size(Axis::tensor), mesh.coordinate(Axis::tensor));
+    parameter.local_shape = parameter.local_shape.with(on_tensor.dim, range.size());
+    parameter.offset[static_cast<std::size_t>(on_tensor.dim)] = range.begin;
+  }
+  parameter.placements = Placements()
+                             .with(Axis::data, Placement::replicated())
+                             .with(Axis::tensor, on_tensor);
+  return parameter;
+}
+
+ColumnParallelLinear::ColumnParallelLinear(const std::string& name, std::int64_t outputs,
+                                           std::int64_t inputs, double deviation,
+                                           const Mesh& mesh, ParameterStore& store)
+    : ColumnParallelLinear(by_units(name, outputs, 1, inputs, deviation, mesh, store)) {}
+
+ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std::int64_t units,
+                                                    std::int64_t unit, std::int64_t inputs,
+                                                    double deviation, const Mesh& mesh,
+                                                    ParameterStore& store) {
+  ColumnParallelLinear layer(store);
+  const int ranks = mesh.size(Axis::tensor), rank = mesh.coordinate(Axis::tensor);
+  const bool shared = units < ranks;
+  FILIGREE_CHECK(shared ? ranks % units == 0 : unit == 1 || units % ranks == 0, name, ": ", units,
+                 " units of ", unit, " rows on ", ranks, " tensor ranks");
+  Parameter weight = make_parameter(
+      name + ".weight", units * unit, inputs,
+      shared ? Placement::replicated() : Placement::sharded(0), mesh);
+  weight.initialisation.deviation = deviation;
+  layer.first_row_ = shared ? rank / (ranks / units) * unit : 0;
+  layer.rows_ = shared ? unit : weight.local_shape[0];
+  layer.weight_ = store.add(std::move(weight));
+  return layer;
+}
+
+Variable ColumnParallelLinear::forward(Tape& tape, const Variable& x) const {
+  return linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
+}
+
+RowParallelLinear::RowParallelLinear(const std::string& name, std::int64_t outputs,
+                                     std::int64_t inputs, double deviation, const Mesh& mesh,
+                                     ParameterStore& store)
+    : store_(&store) {
+  Parameter weight = make_parameter(name + ".weight", outputs, inputs, Placement::sharded(1), mesh);
+  weight.initialisation.deviation = deviation;
+  weight_ = store.add(std::move(weight));
+}
+
+Variable RowParallelLinear::forward(Tape& tape, const Variable& x) const {
+  return linear(tape, x, store_->variable(weight_));
+}
+
+}  // namespace filigree

@@ -1,0 +1,81 @@
+#include "layers/parameter.hpp"
+
+#include "kernels/elementwise/elementwise.hpp"
+#include "kernels/random/normal_fill.hpp"
+#include "runtime/core/random.hpp"
+
+namespace filigree {
+namespace {
+
+constexpr std::int64_t kAlignment = 16;  // elements: a cache line of f32
+
+void initialise(const Parameter& parameter, const Tensor& values, std::uint64_t seed,
+                ExecutionContext& context) {
+  const Shape& global = parameter.global_shape;
+  const bool matrix = global.rank() == 2;
+  FILIGREE_CHECK(matrix || global.rank() == 1, parameter.name, " has rank ", global.rank());
+  const Shape local = parameter.local_shape;
+  dispatch<NormalFill>(
+      {.x_RC = values.view({matrix ? local[0] : 1, local[-1]}),
+       .mean = parameter.initialisation.mean,
+       .deviation = parameter.initialisation.deviation,
+       .seed = seed,
+       .stream = hash_text(parameter.name),
+       .first_row = matrix ? parameter.offset[0] : 0,
+       .first_column = parameter.offset.back(),
+       .global_columns = global[-1]},
+      context);
+}
+
+}  // namespace
+
+std::size_t ParameterStore::add(Parameter parameter) {
+  FILIGREE_CHECK(!master_.defined(), "parameter ", parameter.name, " added after materialise()");
+  for (const Parameter& other : parameters_)
+    FILIGREE_CHECK(other.name != parameter.name, "two parameters are named ", parameter.name);
+  parameters_.push_back(std::move(parameter));
+  return parameters_.size() - 1;
+}
+
+void ParameterStore::materialise(DType compute_dtype, std::uint64_t seed, ExecutionContext& context) {
+  FILIGREE_CHECK(!master_.defined(), "parameters are materialised twice");
+  std::int64_t total = 0;
+  for (const Parameter& parameter : parameters_) {
+    begins_.push_back(total);
+    total += (parameter.local_shape.numel() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  const DType master_dtype = accumulation_dtype(compute_dtype);
+  master_ = context.zeros({total}, master_dtype, MemoryUse::parameters);
+  gradient_ = context.zeros({total}, master_dtype, MemoryUse::gradients);
+  compute_ = compute_dtype == master_dtype
+                 ? master_
+                 : context.zeros({total}, compute_dtype, MemoryUse::parameters);
+  for (std::size_t i = 0; i < size(); ++i) {
+    Parameter& parameter = parameters_[i];
+    initialise(parameter, master_of(i), seed, context);
+    parameter.variable = Variable::parameter(parameter.name, slice(compute_, i),
+                                             slice(gradient_, i), parameter.placements);
+  }
+  refresh_compute(context);
+}
+
+std::vector<Variable> ParameterStore::variables() const {
+  std::vector<Variable> result;
+  for (const Parameter& parameter : parameters_) result.push_back(parameter.variable);
+  return result;
+}
+
+Tensor ParameterStore::slice(const Tensor& flat, std::size_t i) const {
+  return flat.flat(begins_[i], parameters_[i].local_shape);
+}
+
+void ParameterStore::clear_gradients() const {
+  for (const Parameter& parameter : parameters_) parameter.variable.clear_gradient();
+}
+
+void ParameterStore::refresh_compute(ExecutionContext& context) const {
+  if (!compute_.shares_storage_with(master_))
+    dispatch<Scale>({.x = master_, .y = compute_}, context);
+}
+
+}  // namespace filigree
