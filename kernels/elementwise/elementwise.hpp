@@ -12,10 +12,13 @@ struct Add {
     Tensor a, b, y;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
-// y = factor * x (+ y when accumulate). The dtypes may differ: x of f64, f32 or bf16 is converted to y's.
-// With factor 1 and accumulate off this is the cast.
+// y = factor * x (+ y when accumulate). The dtypes may differ: x of f64, f32 or bf16 is converted
+// to y's. With factor 1 and accumulate off this is the cast.
 struct Scale {
   static constexpr std::string_view name = "scale";
   struct Arguments {
@@ -24,11 +27,15 @@ struct Scale {
     bool accumulate = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
-// Dropout (Srivastava et al. 2014) with a mask that depends on global positions only. Element (r, c) of x [R, C] has the
-// global index (first_row + r) * C + c; it is kept, and divided by 1 - rate, when
-// Philox(seed, dropout, stream).uniform(index) >= rate. The backward is the same op on the gradient.
+// Dropout (Srivastava et al. 2014) with a mask that depends on global positions only. Element (r,
+// c) of x [R, C] has the global index (first_row + r) * C + c; it is kept, and divided by 1 - rate,
+// when Philox(seed, dropout, stream).uniform(index) >= rate. The backward is the same op on the
+// gradient.
 struct Dropout {
   static constexpr std::string_view name = "dropout";
   struct Arguments {
@@ -38,6 +45,9 @@ struct Dropout {
     std::int64_t first_row = 0;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

@@ -5,8 +5,8 @@
 
 namespace filigree {
 
-// y[t,:] = w[id[t] - first_row, :], or zeros where id[t] lies outside [first_row, first_row + rows of w).
-// ids: i32 [T]; w: [rows, D]; y: [T, D] of w's dtype.
+// y[t,:] = w[id[t] - first_row, :], or zeros where id[t] lies outside [first_row, first_row + rows
+// of w). ids: i32 [T]; w: [rows, D]; y: [T, D] of w's dtype.
 struct EmbeddingForward {
   static constexpr std::string_view name = "embedding_forward";
   struct Arguments {
@@ -14,10 +14,13 @@ struct EmbeddingForward {
     std::int64_t first_row = 0;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
-// dw[id[t] - first_row, :] += dy[t,:]   in ascending t; dw in the accumulation dtype. Overwrites (zeroing first)
-// unless accumulate.
+// dw[id[t] - first_row, :] += dy[t,:]   in ascending t; dw in the accumulation dtype. Overwrites
+// (zeroing first) unless accumulate.
 struct EmbeddingBackward {
   static constexpr std::string_view name = "embedding_backward";
   struct Arguments {
@@ -26,6 +29,9 @@ struct EmbeddingBackward {
     bool accumulate = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

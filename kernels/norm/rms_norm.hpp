@@ -14,11 +14,15 @@ struct RmsNormForward {
     double eps = 1e-6;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 // dx[t,d] = r[t] * (w[d] dy[t,d] - x[t,d] r[t]^2 / D * sum_e w[e] dy[t,e] x[t,e])      overwritten
-// dw[d]   = sum_t dy[t,d] x[t,d] r[t]            in the accumulation dtype, added when accumulate_dw
-// Rows are summed in fixed chunks, so that the result does not depend on the number of threads.
+// dw[d]   = sum_t dy[t,d] x[t,d] r[t]            in the accumulation dtype, added when
+// accumulate_dw Rows are summed in fixed chunks, so that the result does not depend on the number
+// of threads.
 struct RmsNormBackward {
   static constexpr std::string_view name = "rms_norm_backward";
   struct Arguments {
@@ -27,6 +31,9 @@ struct RmsNormBackward {
     bool accumulate_dw = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

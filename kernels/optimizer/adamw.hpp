@@ -8,8 +8,8 @@ namespace filigree {
 // AdamW with decoupled weight decay (Loshchilov and Hutter 2019), over N elements:
 //   g' = gradient_scale * g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2
 //   w  = w - rate * ( (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps) + decay * w )
-// w (the master weight), g, m, v share a dtype, f32 or f64. compute, when defined, is the copy that the model uses, of
-// the same size in bf16: it is rounded from the new w.
+// w (the master weight), g, m, v share a dtype, f32 or f64. compute, when defined, is the copy that
+// the model uses, of the same size in bf16: it is rounded from the new w.
 struct AdamW {
   static constexpr std::string_view name = "adamw";
   struct Arguments {
@@ -19,10 +19,13 @@ struct AdamW {
     std::int64_t step = 1;  // 1 for the first update
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
-// sum[0] = sum_n x[n]^2, f64, added in fixed chunks whatever the number of threads; an infinity or NaN in x
-// makes the sum non-finite. (+ sum when accumulate)
+// sum[0] = sum_n x[n]^2, f64, added in fixed chunks whatever the number of threads; an infinity or
+// NaN in x makes the sum non-finite. (+ sum when accumulate)
 struct SumSquares {
   static constexpr std::string_view name = "sum_squares";
   struct Arguments {
@@ -30,6 +33,9 @@ struct SumSquares {
     bool accumulate = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

@@ -1,5 +1,5 @@
-// Rotary position embedding in rotate-half form (Su et al. 2021, "RoFormer"; the pairing of Llama as in
-// Hugging Face transformers: element i turns with element i + K/2).
+// Rotary position embedding in rotate-half form (Su et al. 2021, "RoFormer"; the pairing of Llama
+// as in Hugging Face transformers: element i turns with element i + K/2).
 #pragma once
 
 #include "kernels/dispatch.hpp"
@@ -9,8 +9,8 @@ namespace filigree {
 // For every head, i < K/2, angle = position[t] * theta^(-2i/K):
 //   y[i]       = x[i] cos - x[i+K/2] sin
 //   y[i + K/2] = x[i+K/2] cos + x[i] sin
-// x, y: [T, heads*K], may be the same tensor; positions: i32 [T]. inverse turns the other way, which is the
-// gradient. Angles are computed in f64 whatever the dtype. K is even.
+// x, y: [T, heads*K], may be the same tensor; positions: i32 [T]. inverse turns the other way,
+// which is the gradient. Angles are computed in f64 whatever the dtype. K is even.
 struct Rope {
   static constexpr std::string_view name = "rope";
   struct Arguments {
@@ -20,6 +20,9 @@ struct Rope {
     bool inverse = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree
