@@ -1,0 +1,17 @@
+// The implementations that attention.cpp registers.
+#pragma once
+
+#include "kernels/attention/attention.hpp"
+
+namespace filigree {
+
+void attention_forward_reference(const AttentionForward::Arguments&, ExecutionContext&);
+void attention_backward_reference(const AttentionBackward::Arguments&, ExecutionContext&);
+void attention_forward_cpu(const AttentionForward::Arguments&, ExecutionContext&);
+void attention_backward_cpu(const AttentionBackward::Arguments&, ExecutionContext&);
+
+// Check the tensors against the shape; throw InternalError with the tensor's name.
+void check_arguments(const AttentionForward::Arguments&);
+void check_arguments(const AttentionBackward::Arguments&);
+
+}  // namespace filigree
