@@ -174,7 +174,9 @@ struct Hdf5File::State {
     return checked(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, path,
                    str("open attribute '", name, "' of '", owner, "'"));
   }
-  void write(const std::string& object_name, const std::string& name, hid_t type, hid_t memory_type,
+  // Of shape {}: a scalar.
+  void write(const std::string& object_name, const std::string& name,
+             const std::vector<std::int64_t>& shape, hid_t type, hid_t memory_type,
              const void* value) const;
 };
 
@@ -286,21 +288,22 @@ Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
   return result;
 }
 
-void Hdf5File::State::write(const std::string& object_name, const std::string& name, hid_t type,
-                            hid_t memory_type, const void* value) const {
+void Hdf5File::State::write(const std::string& object_name, const std::string& name,
+                            const std::vector<std::int64_t>& shape, hid_t type, hid_t memory_type,
+                            const void* value) const {
   const Handle owner = object(object_name);
-  const Handle space = make_dataspace({}, path);
+  const Handle space = make_dataspace(shape, path);
   const std::string what = str("write attribute '", name, "' of '", object_name, "'");
   const Handle created =
       checked(H5Acreate2(owner.get(), name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
               H5Aclose, path, what);
-  if (H5Awrite(created.get(), memory_type, value) < 0) fail(path, what);
+  if (value != nullptr && H5Awrite(created.get(), memory_type, value) < 0) fail(path, what);
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& name,
                                std::int64_t value) {
   const LibraryLock lock;
-  state_->write(object, name, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
+  state_->write(object, name, {}, H5T_STD_I64LE, H5T_NATIVE_INT64, &value);
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& name,
@@ -308,7 +311,15 @@ void Hdf5File::write_attribute(const std::string& object, const std::string& nam
   const LibraryLock lock;
   // A text type of the library holds at least one byte; the padding is dropped on reading.
   const Handle type = fixed_text_type(std::max<std::size_t>(1, value.size()), state_->path);
-  state_->write(object, name, type.get(), type.get(), value.c_str());
+  state_->write(object, name, {}, type.get(), type.get(), value.c_str());
+}
+
+void Hdf5File::write_attribute(const std::string& object, const std::string& name,
+                               const std::vector<std::int64_t>& values) {
+  const LibraryLock lock;
+  // Without elements there is nothing to write, and the library wants no null pointer.
+  state_->write(object, name, {static_cast<std::int64_t>(values.size())}, H5T_STD_I64LE,
+                H5T_NATIVE_INT64, values.empty() ? nullptr : values.data());
 }
 
 bool Hdf5File::has_attribute(const std::string& object, const std::string& name) const {

@@ -58,6 +58,8 @@ class Hdf5File {
   void write_attribute(const std::string& object, const std::string& name, std::int64_t value);
   void write_attribute(const std::string& object, const std::string& name,
                        const std::string& value);
+  void write_attribute(const std::string& object, const std::string& name,
+                       const std::vector<std::int64_t>& values);  // a list, may be empty
   bool has_attribute(const std::string& object, const std::string& name) const;
   std::int64_t integer_attribute(const std::string& object, const std::string& name) const;
   std::string text_attribute(const std::string& object, const std::string& name) const;
