@@ -1,19 +1,20 @@
 // Communicator: the collectives of one group of ranks, behind one interface for threads and MPI.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "runtime/core/tensor.hpp"
 
 namespace filigree {
 
 enum class ReduceOp { sum, max, min };
+const char* name_of(ReduceOp op);
 
 // What a communicator has done so far.
 struct CommunicatorStatistics {
@@ -22,7 +23,21 @@ struct CommunicatorStatistics {
   double seconds = 0.0;        // time spent inside calls and waits
 };
 
-// A collective in flight. wait() must be called before the tensor is touched again.
+// One operation as one rank calls it. What every rank of the group must agree on, and what error messages say.
+struct CollectiveCall {
+  const char* operation = "";
+  std::int64_t sequence = 0;        // 1 is the group's (for send and receive: the pair's) first
+  std::int64_t bytes = 0;           // payload this rank contributes
+  std::optional<DType> dtype = {};
+  std::optional<ReduceOp> reduce = {};
+  int peer = -1;                    // the root of a broadcast, the other end of a send or receive
+
+  // "all_reduce(sum) of 8192 bytes f32"
+  std::string signature() const;
+};
+
+// A collective in flight. wait() must be called before the tensor is touched again, by the thread that started it and
+// while the communicator lives.
 class [[nodiscard]] Pending {
  public:
   Pending() = default;
@@ -44,8 +59,12 @@ class [[nodiscard]] Pending {
 // Every rank of the group calls the same operations in the same order with the same sizes and dtypes; the thread
 // communicator checks that and names the ranks that differ. Tensors are on the host. Every operation has a
 // sequence number and a timeout: it throws CollectiveTimeout when the others do not come, and PeerFailed once another
-// rank has aborted. Sums are added in a fixed order that depends on the group only, bf16 in f32.
+// rank has aborted. A communicator is used by one thread, its rank's.
+// Sums have the same bits on every rank and in every run: threads add in rank order, bf16 in f32 and rounded once;
+// MPI in an order fixed by group and element count, bf16 rounded after each addition.
 // Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the rest.
+// `in` and `out` must not overlap, except that `in` of all_gather and `out` of reduce_scatter may be exactly this
+// rank's part of the other.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -63,50 +82,53 @@ class Communicator {
   // in and out hold size() equal parts; part r of in goes to rank r, part r of out came from rank r.
   void all_to_all(const Tensor& in, const Tensor& out);
   void broadcast(const Tensor& tensor, int root);
+  // Returns once the peer has begun to receive: two ranks that both send first wait for ever (until the timeout).
   void send(const Tensor& tensor, int peer);
   void receive(const Tensor& tensor, int peer);
-  // Runs while the caller computes. Started operations finish in the order of their start.
+  // Runs while the caller computes, and while it waits in other operations, on this group or another. Never needs the
+  // other ranks to wait for it: it is enough that they have started it.
   Pending start_all_reduce(const Tensor& tensor, ReduceOp op = ReduceOp::sum);
 
-  // The ranks that give the same color, ordered by key. Collective over this group.
+  // The ranks that give the same color, ordered by key, then by rank. Collective over this group.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name);
 
-  // Makes every present and future operation of every communicator derived from the same world throw
-  // PeerFailed on the other ranks. Called by the rank that fails, with its reason.
+  // Called by the rank that fails, with its reason. Threads: every later operation of every communicator derived from
+  // the same world throws PeerFailed on the other ranks, also when they already wait in one. MPI: ends the job.
   virtual void abort(const std::string& reason) noexcept = 0;
 
   const CommunicatorStatistics& statistics() const { return statistics_; }
 
  protected:
-  Communicator(int rank, int size, std::string name)
-      : rank_(rank), size_(size), name_(std::move(name)) {}
+  Communicator(int rank, int size, std::string name);
 
-  // For error messages: "all_reduce #12 on data (8192 bytes)".
-  struct Call {
-    const char* operation;
-    std::int64_t sequence;
-    std::int64_t bytes;
-  };
+  // Arguments have been checked. A call whose tensors are empty is made nevertheless: it is part of the order.
+  using Call = CollectiveCall;
   virtual void do_barrier(const Call&) = 0;
-  virtual void do_all_reduce(const Call&, const Tensor&, ReduceOp) = 0;
+  virtual void do_all_reduce(const Call&, const Tensor&) = 0;
   virtual void do_all_gather(const Call&, const Tensor& in, const Tensor& out) = 0;
   virtual void do_reduce_scatter(const Call&, const Tensor& in, const Tensor& out) = 0;
   virtual void do_all_to_all(const Call&, const Tensor& in, const Tensor& out) = 0;
-  virtual void do_broadcast(const Call&, const Tensor&, int root) = 0;
-  virtual void do_send(const Call&, const Tensor&, int peer) = 0;
-  virtual void do_receive(const Call&, const Tensor&, int peer) = 0;
-  virtual std::function<void()> do_start_all_reduce(const Call&, const Tensor&, ReduceOp) = 0;
-  virtual std::unique_ptr<Communicator> do_split(int color, int key, const std::string& name) = 0;
-  std::string describe(const Call& call) const;
+  virtual void do_broadcast(const Call&, const Tensor&) = 0;
+  virtual void do_send(const Call&, const Tensor&) = 0;
+  virtual void do_receive(const Call&, const Tensor&) = 0;
+  virtual std::function<void()> do_start_all_reduce(const Call&, const Tensor&) = 0;
+  virtual std::unique_ptr<Communicator> do_split(const Call&, int color, int key,
+                                                 const std::string& name) = 0;
 
  private:
+  Call next_call(const char* operation);
+  Call next_call(const char* operation, const Tensor& tensor);
+  Call next_pair_call(const char* operation, const Tensor& tensor, int peer,
+                      std::vector<std::int64_t>& sequences);
+  void check_parts(const char* operation, const Tensor& whole, const Tensor& part) const;
   template <class Function>
-  auto timed(const char* operation, std::int64_t bytes, Function&& function);
+  auto timed(const Call& call, Function&& function);
 
   int rank_;
   int size_;
   std::string name_;
   std::int64_t sequence_ = 0;
+  std::vector<std::int64_t> sent_, received_;  // per peer
   CommunicatorStatistics statistics_;
 };
 
