@@ -6,7 +6,7 @@
 
 #include "kernels/attention/attention_implementations.hpp"
 #include "kernels/attention/key_tiles.hpp"
-#include "kernels/cpu/floating.hpp"
+#include "kernels/elementwise/floating.hpp"
 
 namespace filigree {
 
@@ -35,7 +35,7 @@ void for_each_row(const AttentionShape& shape, const Row& row) {
 
 template <class T>
 void forward(const AttentionForward::Arguments& a) {
-  using Acc = AccumulationOf<T>;
+  using Acc = Accumulator<T>;
   const AttentionShape& s = a.shape;
   const std::int64_t group = s.query_heads / s.kv_heads;
   std::vector<Acc> p(s.key_length), o(s.head_dim);
@@ -64,7 +64,7 @@ void forward(const AttentionForward::Arguments& a) {
 
 template <class T>
 void backward(const AttentionBackward::Arguments& a) {
-  using Acc = AccumulationOf<T>;
+  using Acc = Accumulator<T>;
   const AttentionShape& s = a.shape;
   const std::int64_t group = s.query_heads / s.kv_heads;
   std::vector<Acc> dk(a.dk_TGK.numel()), dv(a.dv_TGK.numel()), dq(s.head_dim);
@@ -101,12 +101,12 @@ void backward(const AttentionBackward::Arguments& a) {
 
 void attention_forward_reference(const AttentionForward::Arguments& arguments, ExecutionContext&) {
   check_arguments(arguments);
-  for_floating(arguments.q_THK.dtype(), [&](auto type) { forward<decltype(type)>(arguments); });
+  visit_floating(arguments.q_THK.dtype(), [&](auto type) { forward<decltype(type)>(arguments); });
 }
 
 void attention_backward_reference(const AttentionBackward::Arguments& arguments, ExecutionContext&) {
   check_arguments(arguments);
-  for_floating(arguments.q_THK.dtype(), [&](auto type) { backward<decltype(type)>(arguments); });
+  visit_floating(arguments.q_THK.dtype(), [&](auto type) { backward<decltype(type)>(arguments); });
 }
 
 }  // namespace filigree
