@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <boost/program_options.hpp>
-#include <fstream>
+#include <filesystem>
 #include <sstream>
 
 #include "launch/option_value.hpp"
 #include "launch/process.hpp"
 #include "runtime/core/error.hpp"
+#include "runtime/storage/atomic_file.hpp"
 
 namespace filigree {
 namespace {
@@ -76,8 +77,7 @@ std::vector<Options::Value> Options::read_command_line(std::vector<std::string> 
   po::options_description description;
   for (const Option& option : options_)
     if (option.is_switch())
-      description.add_options()(option.name.c_str(),
-                                po::value<std::string>()->implicit_value("true"));
+      description.add_options()(option.name.c_str(), "");
     else if (!option.positional)
       description.add_options()(option.name.c_str(), po::value<std::string>());
   constexpr int kStyle = po::command_line_style::allow_long |
@@ -103,7 +103,7 @@ std::vector<Options::Value> Options::read_command_line(std::vector<std::string> 
           problems_.push_back(unknown(option.string_key, false));
         else if (!is_word)
           values.push_back(
-              {option.string_key, option.value.empty() ? "" : option.value[0], kCommandLine});
+              {option.string_key, option.value.empty() ? "true" : option.value[0], kCommandLine});
         after_unknown = option.unregistered && !is_word;
       }
       take_positional(words, values);
@@ -159,12 +159,10 @@ std::string Options::unknown(const std::string& name, bool in_file) const {
 }
 
 void Options::load_file(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf()))
+  if (!std::filesystem::is_regular_file(path))
     throw UserError(
         str("cannot read the configuration file '", path, "'; presets are in configs/"));
-  load_text(text.str(), path);
+  load_text(read_file(path), path);
 }
 
 void Options::load_text(std::string_view text, const std::string& source) {

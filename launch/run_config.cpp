@@ -1,13 +1,14 @@
 #include "launch/run_config.hpp"
 
 #include <filesystem>
-#include <fstream>
 #include <iomanip>
 #include <limits>
 #include <sstream>
 
+#include "layers/sparsity/registry.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/core/random.hpp"
+#include "runtime/storage/atomic_file.hpp"
 
 namespace filigree {
 namespace {
@@ -43,7 +44,8 @@ void add_model(Options& options, ModelConfig& model) {
       "model.feed_forward", &model.feed_forward,
       count("inner width of SwiGLU; 0: 8/3 of the width, rounded up to a multiple of 32", "", 0));
   options.add("model.sequence", &model.sequence, count("longest sequence trained on", "tokens", 1));
-  options.add("model.mechanism", &model.mechanism, choice("attention mechanism", {"dense"}));
+  options.add("model.mechanism", &model.mechanism,
+              choice("attention mechanism", mechanism_names()));
   options.add("model.tied_embeddings", &model.tied_embeddings,
               text("the output matrix is the embedding table"));
   options.add("model.rope_theta", &model.rope_theta,
@@ -127,12 +129,10 @@ std::string default_run_directory(const std::string& config_file) {
 }
 
 std::string read_run_text(const std::string& run, const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream content;
-  if (!file || !(content << file.rdbuf()))
+  if (!std::filesystem::is_regular_file(path))
     throw UserError(str("'", run, "' is not a run directory: there is no ", path,
                         "; `filigree train` makes one under its --run"));
-  return content.str();
+  return read_file(path);
 }
 
 std::string run_text_path(const std::string& run) {

@@ -169,6 +169,12 @@ TEST(Options, AllProblemsAreReportedTogether) {
             "--model.tied no: must be true or false");
 }
 
+TEST(Options, SwitchesTakeNoValue) {
+  EXPECT_EQ(parse_error({"--verbose", "true"}),
+            "unexpected argument 'true'; options are written --name value");
+  EXPECT_EQ(parse_error({"--model.tied"}), "option --model.tied needs a value");
+}
+
 TEST(Options, GivenTwiceIsRefusedExceptForLists) {
   EXPECT_EQ(parse_error({"--train.steps", "3", "--train.steps", "4"}),
             "command line: train.steps is given twice");
