@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 
 #include "layers/model_config.hpp"
@@ -59,5 +61,9 @@ struct RunConfig {
   CheckpointConfig checkpoint;
   MeshShape parallel;                    // data is derived: world / (tensor * context * pipeline)
 };
+
+// TrainConfig::kernels as ExecutionContext::forced_kernels; "*" stands for every op. Throws UserError naming an op or an
+// implementation that there is none of.
+std::map<std::string, std::string, std::less<>> parse_forced_kernels(const std::string& text);
 
 }  // namespace filigree

@@ -1,0 +1,316 @@
+#include "runtime/training/trainer.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "runtime/storage/atomic_file.hpp"
+#include "runtime/training/agreement.hpp"
+#include "runtime/training/evaluation.hpp"
+#include "runtime/training/memory_report.hpp"
+#include "runtime/training/run_directory.hpp"
+#include "runtime/training/training_checkpoint.hpp"
+#include "runtime/training/training_engine.hpp"
+
+namespace filigree {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Micro-batches from the shards, read ahead.
+class LoaderSource final : public MicroBatchSource {
+ public:
+  LoaderSource(const TrainingData& data, const RunConfig& config, const Mesh& mesh, std::int64_t first_step)
+      : loader_(data.train, Sampler(window_count(data.train.tokens(), config.model.sequence), config.train.seed),
+                options(config, mesh, first_step)) {}
+  std::int64_t micro_batches() const override { return loader_.micro_batches(); }
+  TokenBatch next() override { return loader_.next(); }
+  double wait_seconds() const { return loader_.wait_seconds(); }
+
+ private:
+  static BatchLoader::Options options(const RunConfig& config, const Mesh& mesh, std::int64_t first_step) {
+    const ShardRange share = batch_share(config.train.batch, mesh);
+    BatchLoader::Options result;
+    result.length = config.model.sequence;
+    result.global_batch = config.train.batch;
+    result.begin = share.begin;
+    result.end = share.end;
+    result.micro_batch = micro_batch_rows(config.train, share);
+    result.first_step = first_step;
+    return result;
+  }
+  BatchLoader loader_;
+};
+
+double communication_seconds(const Mesh& mesh) {
+  double seconds = mesh.world().statistics().seconds;
+  for (const Axis axis : kAxes) seconds += mesh.on(axis).statistics().seconds;
+  return seconds;
+}
+
+void check_data(const TrainingData& data, const RunConfig& config) {
+  if (data.train.tokens() <= config.model.sequence)
+    throw UserError(str("the train split in ", data.train.folder(), " has ", data.train.tokens(),
+                        " tokens, less than one window of model.sequence + 1 = ", config.model.sequence + 1,
+                        "; tokenize more text or shorten model.sequence"));
+}
+
+class Trainer {
+ public:
+  Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& world);
+  TrainingOutcome run();
+
+ private:
+  bool first() const { return mesh_.world().rank() == 0; }
+  void print(const std::string& text) const {
+    if (first() && job_.print) job_.print(text);
+  }
+  void prepare();
+  void start_new();
+  void take_up();
+  StepReport one_step(LoaderSource& source);
+  void account(const StepResult& result);
+  void report(const StepReport& report);
+  void stop_if_stuck(const StepResult& result);
+  void validate();
+  void save();
+  void print_comparison(const EvaluationResult& result) const;
+  EvaluationOptions evaluation_options() const;
+
+  const TrainingJob& job_;
+  const RunConfig& config_;
+  Mesh mesh_;
+  std::shared_ptr<CachingAllocator> allocator_ = std::make_shared<CachingAllocator>(Device{});
+  std::optional<TrainingData> data_;
+  std::optional<RunDirectory> directory_;
+  std::optional<CheckpointReader> checkpoint_;  // to resume from; closed once read
+  std::optional<TrainingEngine> engine_;
+  std::optional<MetricsFile> metrics_;          // rank 0 only
+  TrainingState state_;
+  std::int64_t saved_step_ = 0;                 // of the newest checkpoint; 0: none
+  std::int64_t first_step_ = 0;                 // steps done before this process started
+  Clock::time_point started_ = Clock::now();
+};
+
+Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& world)
+    : job_(job), config_(job.config), mesh_(world, job.config.parallel) {
+  prepare();
+  ExecutionContext context;
+  context.allocator = allocator_;
+  context.num_threads = job.threads;
+  context.forced_kernels = parse_forced_kernels(config_.train.kernels);
+  engine_.emplace(config_, mesh_, std::move(context));
+  if (checkpoint_) agree(mesh_.world(), [&] { load_training_tensors(*checkpoint_, *engine_); });
+  checkpoint_.reset();
+}
+
+// Everything that can go wrong before memory is allocated, and the same on every rank.
+void Trainer::prepare() {
+  agree(mesh_.world(), [&] {
+    data_ = TrainingData::open(config_.data.path);
+    check_data(*data_, config_);
+    batch_share(config_.train.batch, mesh_);
+    Schedule(config_.schedule, config_.optimizer.learning_rate, config_.train.steps);
+    parse_forced_kernels(config_.train.kernels);
+  });
+  state_.seed = config_.train.seed;
+  state_.dataset_hash = data_->train.hash();
+  state_.tokenizer_hash = data_->train.tokenizer_hash();
+  if (job_.resume) take_up();
+  else start_new();
+}
+
+void Trainer::start_new() {
+  agree_on_first(mesh_.world(), [&] {
+    directory_ = RunDirectory::create(config_.run);
+    write_file_atomically(directory_->config_file(), job_.config_text);
+    write_file_atomically(directory_->tokenizer_file(), tokenizer_of(config_.data.path).bytes());
+    metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash);
+  });
+  if (!directory_) directory_ = RunDirectory::open(config_.run);
+}
+
+void Trainer::take_up() {
+  agree(mesh_.world(), [&] {
+    directory_ = RunDirectory::open(config_.run);
+    const auto newest = newest_checkpoint(directory_->checkpoints(), [&](const std::string& text) { print(text); });
+    if (!newest)
+      throw UserError(str("run ", config_.run, " has no complete checkpoint to resume from; start it again "
+                          "under another --run"));
+    checkpoint_.emplace(*newest);
+    check_same_layout(checkpoint_->info(), mesh_.shape());
+    const TrainingState saved = training_state(checkpoint_->info(), *newest);
+    check_same_data(saved, state_.dataset_hash, state_.tokenizer_hash, config_.data.path);
+    check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text);
+    if (saved.step >= config_.train.steps)
+      throw UserError(str("run ", config_.run, " has done ", saved.step, " of train.steps = ", config_.train.steps,
+                          " steps; extend it with --train.steps N"));
+    state_ = saved;
+  });
+  saved_step_ = first_step_ = state_.step;
+  agree_on_first(mesh_.world(), [&] {
+    write_file_atomically(directory_->config_file(), job_.config_text);
+    metrics_ = MetricsFile::resume(directory_->metrics_file(), state_.step);
+  });
+}
+
+TrainingOutcome Trainer::run() {
+  print(str(job_.resume ? str("resuming after step ", state_.step) : str("training"), " on layout ",
+            mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ", data_->train.tokens(),
+            " training tokens, ", config_.train.dtype));
+  print(planned_memory_table(engine_->parameters(), engine_->optimizer()));
+  LoaderSource source(*data_, config_, mesh_, state_.step);
+  started_ = Clock::now();
+  while (state_.step < config_.train.steps) {
+    const StepReport step = one_step(source);
+    report(step);
+    if (state_.step == first_step_ + 1) print(peak_memory_table(*allocator_));
+    const bool last = state_.step == config_.train.steps;
+    const bool stop = any_rank(mesh_.world(), job_.stop_requested && job_.stop_requested());
+    const auto due = [&](std::int64_t every) { return every > 0 && state_.step % every == 0; };
+    if (last || due(config_.train.validate_every)) validate();
+    if (last || stop || due(config_.checkpoint.every)) save();
+    if (job_.on_step) job_.on_step(step);
+    if (stop && !last) return TrainingOutcome::interrupted;
+  }
+  return TrainingOutcome::finished;
+}
+
+StepReport Trainer::one_step(LoaderSource& source) {
+  const std::int64_t step = state_.step + 1;
+  ErrorContext frame(str("step ", step));
+  const auto start = Clock::now();
+  const double communication = communication_seconds(mesh_);
+  const double waited = source.wait_seconds();
+
+  const StepResult result = engine_->step(source, step);
+  account(result);
+  stop_if_stuck(result);
+
+  const double seconds = seconds_since(start);
+  const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
+  StepReport report;
+  report.step = step;
+  report.loss = result.loss;
+  report.learning_rate = result.learning_rate;
+  report.gradient_norm = result.gradient_norm;
+  report.tokens = state_.tokens;
+  report.skipped = result.skipped;
+  report.timing.seconds = seconds;
+  report.timing.communication_seconds = communication_seconds(mesh_) - communication;
+  report.timing.data_wait_seconds = source.wait_seconds() - waited;
+  report.timing.tokens_per_second = tokens / seconds;
+  report.timing.model_flops_per_second =
+      3.0 * config_.model.forward_flops_per_token(config_.model.sequence) * tokens / seconds;
+  report.timing.peak_bytes = allocator_->peak_bytes();
+  return report;
+}
+
+void Trainer::account(const StepResult& result) {
+  ++state_.step;
+  state_.samples += config_.train.batch;
+  state_.tokens += config_.train.batch * config_.model.sequence;
+  state_.updates = engine_->optimizer().updates();
+  state_.skipped_in_a_row = result.skipped ? state_.skipped_in_a_row + 1 : 0;
+}
+
+// Every rank has the same result, so all stop together.
+void Trainer::stop_if_stuck(const StepResult& result) {
+  if (!result.skipped) return;
+  print(str("step ", state_.step, " skipped: loss ", result.loss, ", gradient norm ", result.gradient_norm,
+            "; skipped in a row: ", state_.skipped_in_a_row));
+  if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
+  throw AgreedError(str("loss or gradient was not finite in ", state_.skipped_in_a_row,
+                        " steps in a row up to step ", state_.step, " (allowed: train.max_skipped_steps = ",
+                        config_.train.max_skipped_steps, "); last good checkpoint: ",
+                        saved_step_ == 0 ? str("none")
+                                         : str("step ", saved_step_, " in ", directory_->checkpoints()),
+                        "; lower optimizer.learning_rate, or use train.dtype f32 where it is bf16"));
+}
+
+void Trainer::report(const StepReport& report) {
+  if (!first()) return;
+  metrics_->write(report);
+  const bool due = report.step % config_.train.log_every == 0;
+  if (!due && report.step != first_step_ + 1 && report.step != config_.train.steps) return;
+  const double per_step = seconds_since(started_) / static_cast<double>(report.step - first_step_);
+  print(console_line(report, config_.train.steps,
+                     per_step * static_cast<double>(config_.train.steps - report.step)));
+}
+
+EvaluationOptions Trainer::evaluation_options() const {
+  EvaluationOptions options;
+  options.length = config_.model.sequence;
+  options.rows = micro_batch_rows(config_.train, batch_share(config_.train.batch, mesh_));
+  options.max_tokens = config_.train.validation_tokens;
+  return options;
+}
+
+void Trainer::validate() {
+  const auto start = Clock::now();
+  const EvaluationResult result =
+      evaluate(engine_->model(), data_->validation, mesh_, evaluation_options(), engine_->context());
+  print(str("validation after step ", state_.step, " | loss ", fixed(result.loss, 4), " | perplexity ",
+            fixed(result.perplexity, 2), " | bits per byte ", fixed(result.bits_per_byte, 4), " | ",
+            result.tokens, " tokens"));
+  if (first())
+    metrics_->write(ValidationReport{state_.step, result.loss, result.perplexity, result.bits_per_byte,
+                                     result.tokens, seconds_since(start)});
+  if (state_.step == config_.train.steps) print_comparison(result);
+}
+
+void Trainer::print_comparison(const EvaluationResult& result) const {
+  const EvaluationResult unigram =
+      evaluate_unigram(data_->train, data_->validation, mesh_.world(), evaluation_options());
+  print(str("validation perplexity: model ", fixed(result.perplexity, 2), ", unigram model of the same text ",
+            fixed(unigram.perplexity, 2)));
+}
+
+void Trainer::save() {
+  CheckpointInfo info;
+  info.step = state_.step;
+  info.mesh = mesh_.shape();
+  info.config_hash = job_.config_hash;
+  info.state = to_json(state_);
+  info.config = {{"text", job_.config_text}};
+  try {
+    save_checkpoint(directory_->checkpoints(), info,
+                    training_tensors(engine_->parameters(), engine_->optimizer()), mesh_.world(),
+                    config_.checkpoint.keep);
+  } catch (const UserError& error) {
+    throw AgreedError(error.what());  // save_checkpoint fails on all ranks alike
+  }
+  saved_step_ = state_.step;
+  print(str("saved checkpoint of step ", state_.step, " in ", directory_->checkpoints().string()));
+}
+
+}  // namespace
+
+TrainingData TrainingData::open(const std::string& folder) {
+  if (folder.empty())
+    throw UserError("data.path is empty; give the shard folder that `filigree data tokenize` made");
+  return {TokenDataset::open(folder, "train"), TokenDataset::open(folder, "validation")};
+}
+
+RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabulary) {
+  RunConfig result = config;
+  result.model = config.model.resolved(vocabulary);
+  MeshShape& mesh = result.parallel;
+  const int model_ranks = mesh.tensor * mesh.context * mesh.pipeline;
+  if (model_ranks < 1 || world_size % model_ranks != 0)
+    throw UserError(str("parallel.tensor is ", mesh.tensor, ", which does not divide the ", world_size,
+                        " ranks of the job; start a multiple of it with mpirun -np"));
+  mesh.data = world_size / model_ranks;
+  result.model.check_tensor_parallel(mesh.tensor);
+  return result;
+}
+
+TrainingOutcome train(const TrainingJob& job, const std::shared_ptr<Communicator>& world) {
+  return Trainer(job, world).run();
+}
+
+}  // namespace filigree

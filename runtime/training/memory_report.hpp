@@ -1,0 +1,17 @@
+// Memory in words: what a run will need at least, and what it took.
+#pragma once
+
+#include <string>
+
+#include "layers/parameter.hpp"
+#include "runtime/core/memory.hpp"
+#include "runtime/training/optimizer.hpp"
+
+namespace filigree {
+
+// Parameters, gradients and optimizer state of this rank.
+std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer);
+// The most that was in use at once, by use.
+std::string peak_memory_table(const CachingAllocator& allocator);
+
+}  // namespace filigree

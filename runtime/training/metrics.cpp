@@ -1,0 +1,123 @@
+#include "runtime/training/metrics.hpp"
+
+#include <cmath>
+#include <iomanip>
+#include <sstream>
+#include <vector>
+
+#include "runtime/core/error.hpp"
+#include "runtime/storage/atomic_file.hpp"
+
+namespace filigree {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string with_unit(double value, double base, const std::vector<const char*>& units) {
+  std::size_t unit = 0;
+  while (std::abs(value) >= base && unit + 1 < units.size()) {
+    value /= base;
+    ++unit;
+  }
+  return fixed(value, 1) + units[unit];
+}
+
+std::string formatted(double value, int digits, std::ios_base& (*style)(std::ios_base&)) {
+  std::ostringstream out;
+  out << style << std::setprecision(digits) << value;
+  return out.str();
+}
+
+}  // namespace
+
+std::string fixed(double value, int digits) { return formatted(value, digits, std::fixed); }
+std::string scientific(double value, int digits) { return formatted(value, digits, std::scientific); }
+
+std::string readable_bytes(double bytes) {
+  return with_unit(bytes, 1024.0, {" B", " KiB", " MiB", " GiB", " TiB"});
+}
+
+std::string readable_count(double value) {
+  return with_unit(value, 1000.0, {"", "k", "M", "G", "T", "P"});
+}
+
+std::string readable_time(double seconds) {
+  const auto total = static_cast<std::int64_t>(std::max(0.0, std::round(seconds)));
+  std::ostringstream out;
+  out << total / 3600 << std::setfill('0') << ':' << std::setw(2) << total / 60 % 60 << ':'
+      << std::setw(2) << total % 60;
+  return out.str();
+}
+
+nlohmann::ordered_json to_json(const StepReport& report) {
+  const StepTiming& timing = report.timing;
+  return Json{{"kind", "step"},
+              {"step", report.step},
+              {"loss", report.loss},
+              {"learning_rate", report.learning_rate},
+              {"gradient_norm", report.gradient_norm},
+              {"tokens", report.tokens},
+              {"skipped", report.skipped},
+              {"timing",
+               Json{{"seconds", timing.seconds},
+                    {"communication_seconds", timing.communication_seconds},
+                    {"data_wait_seconds", timing.data_wait_seconds},
+                    {"tokens_per_second", timing.tokens_per_second},
+                    {"model_flops_per_second", timing.model_flops_per_second},
+                    {"peak_bytes", timing.peak_bytes}}}};
+}
+
+nlohmann::ordered_json to_json(const ValidationReport& report) {
+  return Json{{"kind", "validation"},
+              {"step", report.step},
+              {"loss", report.loss},
+              {"perplexity", report.perplexity},
+              {"bits_per_byte", report.bits_per_byte},
+              {"tokens", report.tokens},
+              {"timing", Json{{"seconds", report.seconds}}}};
+}
+
+MetricsFile::MetricsFile(const std::filesystem::path& file, std::ios::openmode mode)
+    : path_(file), out_(file, mode) {
+  if (!out_) throw UserError(str("cannot write ", file, "; check permissions and free space"));
+}
+
+MetricsFile MetricsFile::create(const std::filesystem::path& file, const std::string& config_hash) {
+  MetricsFile metrics(file, std::ios::out | std::ios::trunc);
+  metrics.write_line(Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", config_hash}});
+  return metrics;
+}
+
+MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t step) {
+  std::ifstream in(file);
+  if (!in) throw UserError(str("cannot read ", file, ", which the run to resume should have"));
+  std::string kept;
+  for (std::string line; std::getline(in, line);) {
+    const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (row.is_discarded() || !row.is_object() || row.value("step", std::int64_t{0}) > step) break;
+    kept += line + '\n';
+  }
+  in.close();
+  write_file_atomically(file, kept);
+  return MetricsFile(file, std::ios::out | std::ios::app);
+}
+
+void MetricsFile::write(const StepReport& report) { write_line(to_json(report)); }
+void MetricsFile::write(const ValidationReport& report) { write_line(to_json(report)); }
+
+void MetricsFile::write_line(const nlohmann::ordered_json& line) {
+  out_ << line.dump() << '\n' << std::flush;
+  if (!out_) throw UserError(str("cannot write ", path_, "; check free space"));
+}
+
+std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds) {
+  const StepTiming& timing = report.timing;
+  return str("step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
+             scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3), " | ",
+             readable_count(timing.tokens_per_second), " tok/s | ",
+             readable_count(timing.model_flops_per_second), "FLOP/s | ",
+             readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
+             readable_time(eta_seconds), report.skipped ? " | skipped" : "");
+}
+
+}  // namespace filigree

@@ -1,0 +1,34 @@
+// The folder of one run:
+//   config.cfg        the resolved configuration
+//   metrics.jsonl     see metrics.hpp
+//   tokenizer.model   so that a run can be used without its data
+//   logs/             one file per rank
+//   checkpoints/      see checkpoint/checkpoint.hpp
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+namespace filigree {
+
+class RunDirectory {
+ public:
+  // Makes the folder and its subfolders. Throws UserError when it exists (unless it is an empty folder) or
+  // cannot be made.
+  static RunDirectory create(const std::filesystem::path& folder);
+  // Throws UserError when it is no run: it must hold config.cfg.
+  static RunDirectory open(const std::filesystem::path& folder);
+
+  std::filesystem::path folder() const { return folder_; }
+  std::filesystem::path config_file() const { return folder_ / "config.cfg"; }
+  std::filesystem::path metrics_file() const { return folder_ / "metrics.jsonl"; }
+  std::filesystem::path tokenizer_file() const { return folder_ / "tokenizer.model"; }
+  std::filesystem::path logs() const { return folder_ / "logs"; }
+  std::filesystem::path checkpoints() const { return folder_ / "checkpoints"; }
+
+ private:
+  explicit RunDirectory(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path folder_;
+};
+
+}  // namespace filigree

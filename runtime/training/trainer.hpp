@@ -1,0 +1,42 @@
+// A training run from its configuration to its last checkpoint.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "data_pipeline/token_dataset.hpp"
+#include "runtime/training/config.hpp"
+#include "runtime/training/metrics.hpp"
+
+namespace filigree {
+
+struct TrainingJob {
+  RunConfig config;             // resolved for the shards in config.data.path; config.run is the run directory
+  std::string config_text;      // config in file form, and its hash: stored with the run
+  std::string config_hash;
+  bool resume = false;          // continue the run from its newest checkpoint instead of starting it
+  int threads = 1;              // OpenMP threads of this rank
+
+  std::function<void(const std::string&)> print;       // progress for the user; called on rank 0 only
+  std::function<bool()> stop_requested;                // asked on every rank at the end of every step
+  std::function<void(const StepReport&)> on_step;      // called on every rank after every step
+};
+
+enum class TrainingOutcome { finished, interrupted };
+
+// Both splits of the run's data.
+struct TrainingData {
+  TokenDataset train, validation;
+  static TrainingData open(const std::string& folder);
+};
+
+// The configuration with everything derived filled in: the model's sizes and the degree of data parallelism.
+// Throws UserError when the world cannot be laid out like that.
+RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabulary);
+
+// Trains until config.train.steps are done, or until any rank is asked to stop; the run is saved in both cases.
+// A problem that all ranks agree on is an AgreedError; any other exception is this rank's alone. Collective.
+TrainingOutcome train(const TrainingJob& job, const std::shared_ptr<Communicator>& world);
+
+}  // namespace filigree

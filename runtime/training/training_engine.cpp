@@ -1,0 +1,114 @@
+#include "runtime/training/training_engine.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace filigree {
+namespace {
+
+double scalar(const Tensor& value) {
+  return value.dtype() == DType::f64 ? *value.data<double>() : *value.to(DType::f64).data<double>();
+}
+
+Tensor scalar_like(const Tensor& like, double value, const ExecutionContext& context) {
+  const Tensor result = context.empty(like.shape(), like.dtype());
+  if (like.dtype() == DType::f64) *result.data<double>() = value;
+  else *result.data<float>() = static_cast<float>(value);
+  return result;
+}
+
+// Allocates and initialises before the optimizer and the reducer look at the buffers.
+const ParameterStore& materialised(ParameterStore& store, const RunConfig& config,
+                                   ExecutionContext& context) {
+  store.materialise(dtype_from_name(config.train.dtype), config.train.seed, context);
+  return store;
+}
+
+}  // namespace
+
+ShardRange batch_share(std::int64_t batch, const Mesh& mesh) {
+  const int ranks = mesh.size(Axis::data);
+  if (batch < ranks)
+    throw UserError(str("train.batch is ", batch, " sequences for ", ranks, " data-parallel ranks; it must be at "
+                        "least one per rank: start fewer ranks, raise train.batch to ", ranks,
+                        " or split the model with parallel.tensor"));
+  return shard_range(batch, ranks, mesh.coordinate(Axis::data));
+}
+
+std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share) {
+  if (config.micro_batch < 0)
+    throw UserError(str("train.micro_batch is ", config.micro_batch, "; it must be 0 (the rank's whole share) or more"));
+  return config.micro_batch == 0 ? share.size() : std::min(config.micro_batch, share.size());
+}
+
+TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context)
+    : config_(config),
+      mesh_(mesh),
+      context_(std::move(context)),
+      schedule_(config.schedule, config.optimizer.learning_rate, config.train.steps),
+      model_(config.model, mesh, store_),
+      optimizer_(config.optimizer, materialised(store_, config, context_), context_),
+      reducer_(mesh, store_.variables(), store_.gradient(), {}) {}
+
+StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step) {
+  StepResult result;
+  result.learning_rate = schedule_.rate(step);
+
+  const double loss_sum = accumulate_gradients(source, step);
+  reducer_.finish();
+  check_every_parameter_has_gradient();
+
+  result.loss = loss_over_ranks(loss_sum);
+  result.gradient_norm = global_gradient_norm(store_, mesh_, context_);
+  result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
+  if (!result.skipped)
+    optimizer_.update(result.learning_rate, clip_scale(result.gradient_norm, config_.optimizer.clip_norm),
+                      context_);
+  return result;
+}
+
+// Gradients of the mean loss over all tokens of the step, in the store's buffers and partial on whatever axes are
+// left to sum. Returns this rank's sum of losses.
+double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64_t step) {
+  const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
+  const std::int64_t first_sample = (step - 1) * config_.train.batch;
+  const std::int64_t micro_steps = source.micro_batches();
+
+  store_.clear_gradients();
+  Tape tape(context_);
+  double loss_sum = 0.0;
+  for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
+    const TokenBatch batch = source.next();
+    BatchInfo info;
+    info.batch = batch.batch;
+    info.length = batch.length;
+    info.positions_T = sequential_positions(batch.batch, batch.length);
+    info.first_token = (batch.first_sample - first_sample) * batch.length;
+    info.seed = config_.train.seed;
+    info.step = step;
+    info.training = true;
+    const Variable loss = model_.loss_sum(tape, batch.tokens_T, batch.targets_T, info);
+    loss_sum += scalar(loss.value());
+    // Sums are complete, and can travel, only once the last micro-step has added its share.
+    if (micro + 1 == micro_steps) reducer_.attach(tape);
+    tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens, context_));
+  }
+  return loss_sum;
+}
+
+double TrainingEngine::loss_over_ranks(double local_sum) const {
+  const Tensor sum = context_.zeros(Shape{1}, DType::f64);
+  *sum.data<double>() = local_sum;
+  mesh_.on(Axis::data).all_reduce(sum);
+  // The tensor ranks of a data rank computed the same loss; the first one's bits are everybody's.
+  mesh_.on(Axis::tensor).broadcast(sum, 0);
+  return *sum.data<double>() / static_cast<double>(config_.train.batch * config_.model.sequence);
+}
+
+void TrainingEngine::check_every_parameter_has_gradient() const {
+  for (const Parameter& parameter : store_.parameters())
+    FILIGREE_CHECK(parameter.variable.gradient_placements().has_value(), "parameter ", parameter.name,
+                   " received no gradient");
+}
+
+}  // namespace filigree

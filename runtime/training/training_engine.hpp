@@ -1,0 +1,71 @@
+// A model with its optimizer on one rank, and the optimizer step.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "data_pipeline/batch_loader.hpp"
+#include "layers/language_model.hpp"
+#include "layers/parameter.hpp"
+#include "parallel/gradient_reducer.hpp"
+#include "parallel/mesh.hpp"
+#include "runtime/core/execution.hpp"
+#include "runtime/training/config.hpp"
+#include "runtime/training/optimizer.hpp"
+#include "runtime/training/schedules.hpp"
+
+namespace filigree {
+
+// Where this rank's micro-batches come from.
+class MicroBatchSource {
+ public:
+  virtual ~MicroBatchSource() = default;
+  virtual std::int64_t micro_batches() const = 0;  // per step, at least 1
+  virtual TokenBatch next() = 0;
+};
+
+struct StepResult {
+  double loss = 0;             // sum over all tokens of the step / their number
+  double learning_rate = 0;
+  double gradient_norm = 0;    // before clipping; NaN when not finite
+  bool skipped = false;        // loss or gradient was not finite: nothing was updated
+};
+
+class TrainingEngine {
+ public:
+  // `config` is resolved and `mesh` outlives the engine. Declares and initialises the parameters.
+  TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context);
+  TrainingEngine(const TrainingEngine&) = delete;
+  TrainingEngine& operator=(const TrainingEngine&) = delete;
+
+  // Optimizer step `step` (1 for the first). Every rank gets the same result, to the bit. Collective.
+  StepResult step(MicroBatchSource& source, std::int64_t step);
+
+  const LanguageModel& model() const { return model_; }
+  const ParameterStore& parameters() const { return store_; }
+  AdamWOptimizer& optimizer() { return optimizer_; }
+  const AdamWOptimizer& optimizer() const { return optimizer_; }
+  ExecutionContext& context() { return context_; }
+  const Mesh& mesh() const { return mesh_; }
+
+ private:
+  double accumulate_gradients(MicroBatchSource& source, std::int64_t step);
+  double loss_over_ranks(double local_sum) const;
+  void check_every_parameter_has_gradient() const;
+
+  RunConfig config_;
+  const Mesh& mesh_;
+  ExecutionContext context_;
+  Schedule schedule_;
+  ParameterStore store_;
+  LanguageModel model_;
+  AdamWOptimizer optimizer_;
+  GradientReducer reducer_;
+};
+
+// The rows of every step's batch that this rank feeds. Throws UserError when some rank would have none.
+ShardRange batch_share(std::int64_t batch, const Mesh& mesh);
+// train.micro_batch, or the whole share where it is 0.
+std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share);
+
+}  // namespace filigree
