@@ -1,13 +1,14 @@
-// The order of training samples: a pure function of (seed, sample index), so it does not depend on the number
-// of ranks and can be taken up at any sample.
+// The order of training samples: a pure function of (seed, sample index), so it does not depend on
+// the number of ranks and can be taken up at any sample.
 #pragma once
 
 #include <cstdint>
 
 namespace filigree {
 
-// Sample i of a run is window window(i) of the dataset: each epoch visits every window once, in its own pseudo-random
-// order (a Feistel permutation keyed by seed and epoch, cycle-walked into range). No index is stored.
+// Sample i of a run is window window(i) of the dataset: each epoch visits every window once, in its
+// own pseudo-random order (a Feistel permutation keyed by seed and epoch, cycle-walked into range).
+// No index is stored.
 class Sampler {
  public:
   // windows >= 1

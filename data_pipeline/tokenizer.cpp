@@ -1,0 +1,194 @@
+#include "data_pipeline/tokenizer.hpp"
+
+#include <sentencepiece_processor.h>
+
+#include <array>
+
+#include "data_pipeline/utf8.hpp"
+#include "runtime/core/error.hpp"
+#include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/hash.hpp"
+
+namespace filigree {
+namespace {
+
+// SentencePiece writes a space as U+2581 and cannot tell it from a U+2581 of the text, which
+// therefore is encoded as its three bytes.
+constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";
+
+constexpr std::size_t kSegmentBytes = std::size_t{1} << 16;
+
+// Where a text of at least kSegmentBytes may be cut. No piece reaches across a newline (training
+// text has none) or across the beginning of a run of spaces (they are only found at the front of
+// pieces), so the ids are those of the whole. Text without either is cut between two characters.
+std::size_t segment_end(std::string_view text) {
+  const std::string_view window = text.substr(0, kSegmentBytes);
+  const std::size_t newline = window.rfind('\n');
+  if (newline != std::string_view::npos) return newline + 1;
+  for (std::size_t i = window.size() - 1; i > 0; --i) {
+    if (window[i] == ' ' && window[i - 1] != ' ') return i;
+  }
+  return window.size() - utf8_incomplete_suffix(window);
+}
+
+std::string with_spaces(std::string_view piece) {
+  std::string text;
+  for (std::size_t symbol = piece.find(kSpaceSymbol); symbol != std::string_view::npos;
+       symbol = piece.find(kSpaceSymbol)) {
+    text += piece.substr(0, symbol);
+    text += ' ';
+    piece.remove_prefix(symbol + kSpaceSymbol.size());
+  }
+  text += piece;
+  return text;
+}
+
+}  // namespace
+
+struct Tokenizer::Model {
+  std::string bytes, hash;
+  sentencepiece::SentencePieceProcessor processor;
+  std::vector<std::string> text;  // what each id decodes to
+  std::array<std::int32_t, 256> byte_ids{};
+  std::int32_t end_of_document = -1;
+
+  void fill_tables(const std::string& origin);
+  void append_ids(std::string_view segment, std::vector<std::int32_t>& ids) const;
+};
+
+void Tokenizer::Model::fill_tables(const std::string& origin) {
+  byte_ids.fill(-1);
+  const int vocabulary = processor.GetPieceSize();
+  text.resize(static_cast<std::size_t>(vocabulary));
+  for (int id = 0; id < vocabulary; ++id) {
+    std::string& decoded = text[static_cast<std::size_t>(id)];
+    if (processor.IsByte(id)) {  // "<0xE2>"
+      const int value = std::stoi(processor.IdToPiece(id).substr(3, 2), nullptr, 16);
+      byte_ids[static_cast<std::size_t>(value)] = id;
+      decoded = static_cast<char>(value);
+    } else if (!processor.IsControl(id) && !processor.IsUnknown(id)) {
+      decoded = with_spaces(processor.IdToPiece(id));
+    } else if (processor.IsUnknown(id)) {
+      decoded = "\xEF\xBF\xBD";
+    }
+  }
+  for (const std::int32_t id : byte_ids) {
+    if (id >= 0) continue;
+    throw UserError(str("tokenizer ", origin,
+                        ": it has no byte fallback, so some texts could not be "
+                        "encoded; train it with --byte_fallback=true"));
+  }
+  end_of_document = processor.eos_id();
+  if (end_of_document < 0) {
+    throw UserError(str("tokenizer ", origin,
+                        ": it has no end-of-sentence id, which separates "
+                        "documents; train it without --eos_id=-1"));
+  }
+}
+
+void Tokenizer::Model::append_ids(std::string_view segment, std::vector<std::int32_t>& ids) const {
+  std::vector<int> found;
+  while (!segment.empty()) {
+    const std::size_t symbol = segment.find(kSpaceSymbol);
+    const std::string_view plain = segment.substr(0, symbol);
+    if (!plain.empty()) {
+      const auto status = processor.Encode({plain.data(), plain.size()}, &found);
+      FILIGREE_CHECK(status.ok(), "SentencePiece: ", status.ToString());
+      ids.insert(ids.end(), found.begin(), found.end());
+    }
+    if (symbol == std::string_view::npos) break;
+    for (const char byte : kSpaceSymbol) {
+      ids.push_back(byte_ids[static_cast<std::uint8_t>(byte)]);
+    }
+    segment.remove_prefix(symbol + kSpaceSymbol.size());
+  }
+}
+
+Tokenizer::Tokenizer(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& model_file) {
+  return from_bytes(read_file(model_file), model_file.string());
+}
+
+Tokenizer Tokenizer::from_bytes(std::string model_bytes, const std::string& origin) {
+  auto model = std::make_shared<Model>();
+  const auto status =
+      model_bytes.empty()
+          ? sentencepiece::util::Status(sentencepiece::util::StatusCode::kDataLoss, "it is empty")
+          : model->processor.LoadFromSerializedProto({model_bytes.data(), model_bytes.size()});
+  if (!status.ok()) {
+    throw UserError(str("tokenizer ", origin, ": not a SentencePiece model (",
+                        status.error_message(),
+                        "); give the .model file of spm_train or of `filigree data tokenize`"));
+  }
+  model->bytes = std::move(model_bytes);
+  model->hash = hash128(model->bytes);
+  model->fill_tables(origin);
+
+  const Tokenizer tokenizer(std::move(model));
+  for (const std::string_view probe :
+       {"a", " a", "  a  b ", "A\tb\n\nc\r\n", "\xEF\xAC\x81\xC2\xA0x", "\xE2\x96\x81",
+        "<s></s><unk><0x41>", "e\xCC\x81"}) {
+    const std::string back = tokenizer.decode(tokenizer.encode(probe));
+    if (back == probe) continue;
+    throw UserError(str("tokenizer ", origin, ": it changes text ('", probe, "' comes back as '",
+                        back,
+                        "'); train it with --normalization_rule_name=identity "
+                        "--add_dummy_prefix=false --remove_extra_whitespaces=false"));
+  }
+  return tokenizer;
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
+  std::vector<std::int32_t> ids;
+  while (text.size() >= kSegmentBytes) {
+    const std::size_t end = segment_end(text);
+    model_->append_ids(text.substr(0, end), ids);
+    text.remove_prefix(end);
+  }
+  model_->append_ids(text, ids);
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
+  std::string bytes, valid;
+  for (const std::int32_t id : ids) {
+    FILIGREE_CHECK(id >= 0 && id < vocabulary(), "token id ", id, " of ", vocabulary());
+    bytes += model_->text[static_cast<std::size_t>(id)];
+  }
+  if (utf8_valid_prefix(bytes) == bytes.size()) return bytes;
+  append_valid_utf8(bytes, valid);
+  return valid;
+}
+
+std::string Tokenizer::piece(std::int32_t id) const {
+  FILIGREE_CHECK(id >= 0 && id < vocabulary(), "token id ", id, " of ", vocabulary());
+  const std::string& text = model_->text[static_cast<std::size_t>(id)];
+  const bool printable = !text.empty() && !is_unknown(id) && utf8_valid_prefix(text) == text.size();
+  return printable ? text : model_->processor.IdToPiece(id);
+}
+
+std::int64_t Tokenizer::vocabulary() const { return model_->processor.GetPieceSize(); }
+std::int32_t Tokenizer::end_of_document() const { return model_->end_of_document; }
+bool Tokenizer::is_unknown(std::int32_t id) const { return model_->processor.IsUnknown(id); }
+bool Tokenizer::is_byte(std::int32_t id) const { return model_->processor.IsByte(id); }
+const std::string& Tokenizer::hash() const { return model_->hash; }
+const std::string& Tokenizer::bytes() const { return model_->bytes; }
+
+void StreamEncoder::push(std::string_view part, std::vector<std::int32_t>& ids) {
+  pending_ += part;
+  std::string_view rest = pending_;
+  while (rest.size() >= kSegmentBytes) {
+    const std::size_t end = segment_end(rest);
+    tokenizer_.model_->append_ids(rest.substr(0, end), ids);
+    rest.remove_prefix(end);
+  }
+  pending_.erase(0, pending_.size() - rest.size());
+}
+
+void StreamEncoder::finish(std::vector<std::int32_t>& ids) {
+  tokenizer_.model_->append_ids(pending_, ids);
+  pending_.clear();
+}
+
+}  // namespace filigree
