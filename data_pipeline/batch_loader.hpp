@@ -12,21 +12,22 @@ namespace filigree {
 
 struct TokenBatch {
   std::int64_t batch = 0, length = 0;
-  std::int64_t first_sample = 0;   // of the run; row r of the batch is sample first_sample + r
-  Tensor tokens_T, targets_T;      // i32 [batch * length]; targets are the tokens one further
+  std::int64_t first_sample = 0;  // of the run; row r of the batch is sample first_sample + r
+  Tensor tokens_T, targets_T;     // i32 [batch * length]; targets are the tokens one further
 };
 
-// Step s of the run consumes samples [s * global_batch, (s + 1) * global_batch). This loader delivers, for s =
-// first_step, first_step + 1, ..., the part [begin, end) of each step's samples, micro_batch rows at a time.
+// Step s of the run consumes samples [s * global_batch, (s + 1) * global_batch). This loader
+// delivers, for s = first_step, first_step + 1, ..., the part [begin, end) of each step's samples,
+// micro_batch rows at a time.
 class BatchLoader {
  public:
   struct Options {
     std::int64_t length = 0;
     std::int64_t global_batch = 0;
-    std::int64_t begin = 0, end = 0;      // this rank's rows of every step
+    std::int64_t begin = 0, end = 0;  // this rank's rows of every step
     std::int64_t micro_batch = 0;
     std::int64_t first_step = 0;
-    std::int64_t prefetch = 4;            // micro-batches read ahead
+    std::int64_t prefetch = 4;  // micro-batches read ahead
   };
   BatchLoader(TokenDataset dataset, Sampler sampler, const Options& options);
   ~BatchLoader();
