@@ -92,6 +92,7 @@ Communicator::Call Communicator::next_pair_call(const char* operation, const Ten
   call.bytes = tensor.bytes();
   call.dtype = tensor.dtype();
   call.peer = peer;
+  call.is_pair = true;
   return call;
 }
 

@@ -31,6 +31,7 @@ struct CollectiveCall {
   std::optional<DType> dtype = {};
   std::optional<ReduceOp> reduce = {};
   int peer = -1;                    // the root of a broadcast, the other end of a send or receive
+  bool is_pair = false;             // a send or receive: only two ranks take part
 
   // "all_reduce(sum) of 8192 bytes f32"
   std::string signature() const;

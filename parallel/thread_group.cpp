@@ -13,18 +13,14 @@ std::string join_ranks(const std::vector<int>& ranks) {
   return text;
 }
 
-bool is_pair(const CollectiveCall& call) {
-  return std::strcmp(call.operation, "send") == 0 || std::strcmp(call.operation, "receive") == 0;
-}
-
 // Whether two calls of one meeting fit. The two ends of a pair differ in operation and peer, by nature.
 bool agree(const CollectiveCall& a, const CollectiveCall& b) {
   if (a.bytes != b.bytes || a.dtype != b.dtype || a.reduce != b.reduce) return false;
-  return is_pair(a) || (std::strcmp(a.operation, b.operation) == 0 && a.peer == b.peer);
+  return (a.is_pair && b.is_pair) || (std::strcmp(a.operation, b.operation) == 0 && a.peer == b.peer);
 }
 
 std::string described_with_root(const CollectiveCall& call, const std::vector<int>& members) {
-  const bool rooted = call.peer >= 0 && !is_pair(call);
+  const bool rooted = call.peer >= 0 && !call.is_pair;
   return rooted ? str(call.signature(), " from rank ", members[static_cast<std::size_t>(call.peer)])
                 : call.signature();
 }
@@ -54,7 +50,7 @@ ThreadGroup::ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> me
       timeout_(timeout) {}
 
 ThreadGroup::Key ThreadGroup::key_of(int rank, const CollectiveCall& call) {
-  if (!is_pair(call)) return {-1, -1, call.sequence};
+  if (!call.is_pair) return {-1, -1, call.sequence};
   const bool sends = std::strcmp(call.operation, "send") == 0;
   return sends ? Key{rank, call.peer, call.sequence} : Key{call.peer, rank, call.sequence};
 }
@@ -67,7 +63,7 @@ ThreadGroup::Meeting& ThreadGroup::meeting_of(const Key& key, int rank, const Co
   meeting->first = rank;
   meeting->by_rank.resize(members_.size());
   meeting->arrived.assign(members_.size(), false);
-  if (is_pair(call)) {
+  if (call.is_pair) {
     meeting->participants = {std::min(rank, call.peer), std::max(rank, call.peer)};
   } else {
     meeting->participants.resize(members_.size());
@@ -158,7 +154,7 @@ std::vector<int> ThreadGroup::missing(const Meeting& meeting) const {
 }
 
 std::string ThreadGroup::described(int rank, const CollectiveCall& call) const {
-  const std::string with = is_pair(call) ? str(" with rank ", world_rank(call.peer)) : "";
+  const std::string with = call.is_pair ? str(" with rank ", world_rank(call.peer)) : "";
   return str("rank ", world_rank(rank), " in ", call.operation, " #", call.sequence, with, " on ", name_,
              " (", call.bytes, " bytes)");
 }

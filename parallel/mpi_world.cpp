@@ -1,0 +1,91 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "parallel/mpi_communicator.hpp"
+
+namespace filigree {
+namespace {
+
+constexpr int kHostBytes = 64;
+
+template <ReduceOp op>
+void combine_bf16(void* in, void* inout, int* count, MPI_Datatype*) {
+  const auto* a = static_cast<const BFloat16*>(in);
+  auto* b = static_cast<BFloat16*>(inout);
+  for (int i = 0; i < *count; ++i) {
+    const auto x = static_cast<float>(a[i]), y = static_cast<float>(b[i]);
+    if constexpr (op == ReduceOp::sum) b[i] = BFloat16(x + y);
+    if constexpr (op == ReduceOp::max) b[i] = BFloat16(std::max(x, y));
+    if constexpr (op == ReduceOp::min) b[i] = BFloat16(std::min(x, y));
+  }
+}
+
+std::vector<std::string> gather_hosts(int ranks) {
+  std::array<char, kHostBytes> mine{};
+  gethostname(mine.data(), mine.size() - 1);
+  std::vector<char> all(static_cast<std::size_t>(ranks) * kHostBytes);
+  check_mpi(MPI_Allgather(mine.data(), kHostBytes, MPI_CHAR, all.data(), kHostBytes, MPI_CHAR,
+                          MPI_COMM_WORLD),
+            "MPI_Allgather");
+  std::vector<std::string> hosts;
+  for (int r = 0; r < ranks; ++r) hosts.emplace_back(all.data() + r * kHostBytes);
+  return hosts;
+}
+
+// The watchdog's thread must not enter MPI: the main thread is stuck in there. The launcher sees a rank end with an error
+// and ends the others.
+void end_process(const std::string& sentence) {
+  std::fprintf(stderr, "%s; ending the job\n", sentence.c_str());
+  std::fflush(stderr);
+  std::_Exit(exit_code::kPeerFailed);
+}
+
+}  // namespace
+
+void check_mpi(int code, const char* function) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING + 1> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  throw PeerFailed(str(function, " failed: ", text.data()), -1);
+}
+
+MpiWorld::MpiWorld(const Options& o) : options(o) {
+  int size = 1;
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+  hosts = gather_hosts(size);
+  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::sum>, 1, &bf16_sum), "MPI_Op_create");
+  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::max>, 1, &bf16_max), "MPI_Op_create");
+  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::min>, 1, &bf16_min), "MPI_Op_create");
+  // The polling loops time out first; the watchdog is for a rank that does not come back from MPI.
+  const auto limit = options.timeout + options.timeout / 4 + std::chrono::milliseconds(500);
+  watchdog = std::make_unique<Watchdog>(name_of_rank(rank), limit, end_process);
+}
+
+MpiWorld::~MpiWorld() {
+  int finalized = 0;
+  MPI_Finalized(&finalized);
+  if (finalized != 0) return;
+  for (MPI_Op* op : {&bf16_sum, &bf16_max, &bf16_min}) MPI_Op_free(op);
+}
+
+std::string MpiWorld::name_of_rank(int world_rank) const {
+  return str("rank ", world_rank, " on ", hosts[static_cast<std::size_t>(world_rank)]);
+}
+
+MPI_Op MpiWorld::op_of(DType dtype, ReduceOp op) const {
+  const bool bf16 = dtype == DType::bf16;
+  switch (op) {
+    case ReduceOp::sum: return bf16 ? bf16_sum : MPI_SUM;
+    case ReduceOp::max: return bf16 ? bf16_max : MPI_MAX;
+    case ReduceOp::min: break;
+  }
+  return bf16 ? bf16_min : MPI_MIN;
+}
+
+}  // namespace filigree
