@@ -10,6 +10,7 @@ namespace filigree {
 template <class Op>
 void register_reference_and_cpu(KernelTable& table) {
   table.add<Op>({"reference", DeviceKind::cpu, 0, &Op::reject, &Op::reference});
+  table.add<Op>({"cpu", DeviceKind::cpu, 10, &Op::reject, &Op::cpu});
 }
 
 }  // namespace filigree

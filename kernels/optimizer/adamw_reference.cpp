@@ -23,7 +23,7 @@ void update(const AdamW::Arguments& a) {
     v[n] = beta2 * v[n] + gain2 * scaled * scaled;
     const T direction = (m[n] / correction1) / (std::sqrt(v[n] / correction2) + eps);
     w[n] -= rate * (direction + decay * w[n]);
-    if (a.compute_N.defined()) a.compute_N.data<BFloat16>()[n] = BFloat16(static_cast<float>(w[n]));
+    if (a.compute_N.defined()) a.compute_N.data<BFloat16>()[n] = rounded<BFloat16>(w[n]);
   }
 }
 
