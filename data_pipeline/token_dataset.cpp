@@ -4,7 +4,6 @@
 #include <atomic>
 #include <vector>
 
-#include "data_pipeline/manifest.hpp"
 #include "data_pipeline/shard_writer.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/storage/hash.hpp"
@@ -79,6 +78,18 @@ PosixFile open_intact(const std::filesystem::path& path, const ShardEntry& entry
            "or belongs to another folder");
   }
   return file;
+}
+
+Tokenizer matching_tokenizer(const std::filesystem::path& folder, const Manifest& manifest) {
+  const Tokenizer tokenizer = Tokenizer::load(folder / kTokenizerName);
+  if (tokenizer.hash() != manifest.tokenizer_hash) {
+    throw UserError(str("tokenizer ", (folder / kTokenizerName).string(),
+                        ": it is not the one these "
+                        "shards were made with (hash ",
+                        tokenizer.hash(), ", the manifest says ", manifest.tokenizer_hash,
+                        "); put the original back"));
+  }
+  return tokenizer;
 }
 
 }  // namespace
@@ -161,9 +172,16 @@ void TokenDataset::Shard::read(std::int64_t at, std::span<std::int32_t> out) con
 }
 
 TokenDataset TokenDataset::open(const std::filesystem::path& folder, const std::string& split) {
+  const Manifest manifest = read_manifest(folder);
+  matching_tokenizer(folder, manifest);
+  return open(folder, manifest, split);
+}
+
+TokenDataset TokenDataset::open(const std::filesystem::path& folder, const Manifest& manifest,
+                                const std::string& split) {
   auto state = std::make_shared<State>();
   state->folder = folder;
-  state->manifest = read_manifest(folder);
+  state->manifest = manifest;
   const auto found = state->manifest.splits.find(split);
   if (found == state->manifest.splits.end()) {
     std::string names;
@@ -173,7 +191,6 @@ TokenDataset TokenDataset::open(const std::filesystem::path& folder, const std::
   }
   state->split = found->second;
   state->hash = state->manifest.split_hash(split);
-  tokenizer_of(folder);
   std::int64_t begin = 0, documents = 0;
   for (const ShardEntry& entry : state->split.shards) {
     state->shards.push_back(Shard::open(folder, state->manifest, split, entry, begin));
@@ -219,16 +236,7 @@ const std::string& TokenDataset::hash() const { return state_->hash; }
 std::filesystem::path TokenDataset::folder() const { return state_->folder; }
 
 Tokenizer tokenizer_of(const std::filesystem::path& folder) {
-  const Manifest manifest = read_manifest(folder);
-  const Tokenizer tokenizer = Tokenizer::load(folder / kTokenizerName);
-  if (tokenizer.hash() != manifest.tokenizer_hash) {
-    throw UserError(str("tokenizer ", (folder / kTokenizerName).string(),
-                        ": it is not the one these "
-                        "shards were made with (hash ",
-                        tokenizer.hash(), ", the manifest says ", manifest.tokenizer_hash,
-                        "); put the original back"));
-  }
-  return tokenizer;
+  return matching_tokenizer(folder, read_manifest(folder));
 }
 
 }  // namespace filigree

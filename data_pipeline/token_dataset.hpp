@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "data_pipeline/manifest.hpp"
 #include "data_pipeline/tokenizer.hpp"
 
 namespace filigree {
@@ -18,6 +19,10 @@ class TokenDataset {
   // the thing that is wrong (missing, truncated, of another tokenizer, ...). Reads less than a
   // hundredth of the bytes.
   static TokenDataset open(const std::filesystem::path& folder, const std::string& split);
+
+  // The same against a manifest that has been read already.
+  static TokenDataset open(const std::filesystem::path& folder, const Manifest& manifest,
+                           const std::string& split);
 
   std::int64_t tokens() const;
   std::int64_t documents() const;
