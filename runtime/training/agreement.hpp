@@ -10,15 +10,15 @@
 
 namespace filigree {
 
-// A UserError that every rank throws with the same message: one of them prints it and all can leave in order,
-// where an error of one rank has to end the job by force.
+// A UserError that every rank throws with the same message: one of them prints it and all can leave
+// in order, where an error of one rank has to end the job by force.
 class AgreedError : public UserError {
  public:
   using UserError::UserError;
 };
 
-// Every rank runs `body`, which must not communicate. When any throws UserError, all throw the AgreedError of the
-// lowest such rank, which names the rank unless it is the first. Collective.
+// Every rank runs `body`, which must not communicate. When any throws UserError, all throw the
+// AgreedError of the lowest such rank, which names the rank unless it is the first. Collective.
 void agree(Communicator& world, const std::function<void()>& body);
 
 // The same for work that only rank 0 does.

@@ -22,7 +22,8 @@ void check_forced_kernel(const std::string& op, const std::string& implementatio
     if (name == implementation) return;
     allowed += (allowed.empty() ? "" : ", ") + name;
   }
-  throw UserError(str("train.kernels asks for implementation '", implementation, "' of ", op, "; there is: ", allowed));
+  throw UserError(str("train.kernels asks for implementation '", implementation, "' of ", op,
+                      "; there is: ", allowed));
 }
 
 }  // namespace
@@ -34,7 +35,8 @@ std::map<std::string, std::string, std::less<>> parse_forced_kernels(const std::
     const std::string item = text.substr(begin, end - begin);
     const std::size_t equals = item.find('=');
     if (equals == std::string::npos)
-      throw UserError(str("train.kernels has '", item, "'; expected op=implementation, separated by commas"));
+      throw UserError(
+          str("train.kernels has '", item, "'; expected op=implementation, separated by commas"));
     const std::string op = item.substr(0, equals), implementation = item.substr(equals + 1);
     if (op != "*") check_forced_kernel(op, implementation);
     result[op] = implementation;

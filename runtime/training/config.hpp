@@ -1,4 +1,5 @@
-// Everything that decides a training run besides the model's shape. Registered as options in launch/.
+// Everything that decides a training run besides the model's shape. Registered as options in
+// launch/.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@
 namespace filigree {
 
 struct DataConfig {
-  std::string path;                      // shard folder made by `filigree data tokenize`
+  std::string path;  // shard folder made by `filigree data tokenize`
 };
 
 struct OptimizerConfig {
@@ -20,50 +21,50 @@ struct OptimizerConfig {
   double beta1 = 0.9, beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.1;
-  bool decay_norms = false;              // also decay norm weights and embeddings
-  double clip_norm = 1.0;                // global gradient norm; 0: no clipping
+  bool decay_norms = false;  // also decay norm weights and embeddings
+  double clip_norm = 1.0;    // global gradient norm; 0: no clipping
 };
 
 struct ScheduleConfig {
-  std::string kind = "cosine";           // cosine | wsd | constant
+  std::string kind = "cosine";  // cosine | wsd | constant
   std::int64_t warmup_steps = 100;
-  std::int64_t decay_steps = 0;          // wsd: length of the final decay; 0: a fifth of the run
-  double final_fraction = 0.1;           // learning rate at the end, as a fraction of the peak
+  std::int64_t decay_steps = 0;  // wsd: length of the final decay; 0: a fifth of the run
+  double final_fraction = 0.1;   // learning rate at the end, as a fraction of the peak
 };
 
 struct TrainConfig {
-  std::int64_t steps = 1000;             // optimizer steps in all
-  std::int64_t batch = 32;               // sequences per step over all ranks
-  std::int64_t micro_batch = 0;          // sequences per rank and micro-step; 0: the rank's whole share
-  std::string dtype = "f32";             // f64 | f32 | bf16: compute precision
+  std::int64_t steps = 1000;     // optimizer steps in all
+  std::int64_t batch = 32;       // sequences per step over all ranks
+  std::int64_t micro_batch = 0;  // sequences per rank and micro-step; 0: the rank's whole share
+  std::string dtype = "f32";     // f64 | f32 | bf16: compute precision
   std::uint64_t seed = 1234;
   std::int64_t log_every = 10;
-  std::int64_t validate_every = 0;       // 0: at the end only
-  std::int64_t validation_tokens = 0;    // 0: the whole validation split
-  std::int64_t max_skipped_steps = 10;   // non-finite steps in a row before the run stops
-  double collective_timeout = 300.0;     // seconds
-  int threads = 0;                       // OpenMP threads per rank; 0: the cores of the host shared out
-  std::string kernels;                   // "op=implementation,..." to force kernels
+  std::int64_t validate_every = 0;      // 0: at the end only
+  std::int64_t validation_tokens = 0;   // 0: the whole validation split
+  std::int64_t max_skipped_steps = 10;  // non-finite steps in a row before the run stops
+  double collective_timeout = 300.0;    // seconds
+  int threads = 0;      // OpenMP threads per rank; 0: the cores of the host shared out
+  std::string kernels;  // "op=implementation,..." to force kernels
 };
 
 struct CheckpointConfig {
-  std::int64_t every = 0;                // steps; 0: at the end only
-  std::int64_t keep = 3;                 // newest checkpoints kept
+  std::int64_t every = 0;  // steps; 0: at the end only
+  std::int64_t keep = 3;   // newest checkpoints kept
 };
 
 struct RunConfig {
-  std::string run;                       // run directory
+  std::string run;  // run directory
   ModelConfig model;
   DataConfig data;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainConfig train;
   CheckpointConfig checkpoint;
-  MeshShape parallel;                    // data is derived: world / (tensor * context * pipeline)
+  MeshShape parallel;  // data is derived: world / (tensor * context * pipeline)
 };
 
-// TrainConfig::kernels as ExecutionContext::forced_kernels; "*" stands for every op. Throws UserError naming an op or an
-// implementation that there is none of.
+// TrainConfig::kernels as ExecutionContext::forced_kernels; "*" stands for every op. Throws
+// UserError naming an op or an implementation that there is none of.
 std::map<std::string, std::string, std::less<>> parse_forced_kernels(const std::string& text);
 
 }  // namespace filigree

@@ -10,10 +10,12 @@ namespace {
 
 // Targets scored: all tokens but the first, or whole windows until max_tokens are reached.
 std::int64_t scored_tokens(const TokenDataset& dataset, const EvaluationOptions& options) {
-  FILIGREE_CHECK(options.length >= 1 && options.rows >= 1, "length ", options.length, ", rows ", options.rows);
+  FILIGREE_CHECK(options.length >= 1 && options.rows >= 1, "length ", options.length, ", rows ",
+                 options.rows);
   if (dataset.tokens() < 2)
-    throw UserError(str("the split in ", dataset.folder(), " has ", dataset.tokens(),
-                        " tokens; evaluation needs at least 2: tokenize more text or enlarge the split"));
+    throw UserError(
+        str("the split in ", dataset.folder(), " has ", dataset.tokens(),
+            " tokens; evaluation needs at least 2: tokenize more text or enlarge the split"));
   const std::int64_t all = dataset.tokens() - 1;
   if (options.max_tokens <= 0) return all;
   const std::int64_t windows = (options.max_tokens + options.length - 1) / options.length;
@@ -48,14 +50,14 @@ double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std
   info.batch = rows;
   info.length = length;
   info.positions_T = sequential_positions(rows, length);
-  return negated_sum(model.log_probabilities(
-      context, Tensor::from<std::int32_t>(shape, all.first(all.size() - 1)),
-      Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info));
+  return negated_sum(
+      model.log_probabilities(context, Tensor::from<std::int32_t>(shape, all.first(all.size() - 1)),
+                              Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info));
 }
 
 // How often each token occurs among [begin, end), counted by all ranks together.
-std::vector<std::int64_t> token_counts(const TokenDataset& dataset, std::int64_t begin, std::int64_t end,
-                                       Communicator& world) {
+std::vector<std::int64_t> token_counts(const TokenDataset& dataset, std::int64_t begin,
+                                       std::int64_t end, Communicator& world) {
   constexpr std::int64_t kChunk = 1 << 18;
   const Tensor counts = Tensor::zeros(Shape{dataset.vocabulary()}, DType::i64);
   const auto count = counts.span<std::int64_t>();
@@ -78,7 +80,8 @@ EvaluationResult evaluate(const LanguageModel& model, const TokenDataset& datase
   const std::int64_t tokens = scored_tokens(dataset, options);
   const std::int64_t full_windows = tokens / options.length;
   const std::int64_t tail = tokens % options.length;
-  const ShardRange mine = shard_range(full_windows, mesh.size(Axis::data), mesh.coordinate(Axis::data));
+  const ShardRange mine =
+      shard_range(full_windows, mesh.size(Axis::data), mesh.coordinate(Axis::data));
 
   double sum = 0.0;
   for (std::int64_t window = mine.begin; window < mine.end; window += options.rows)
@@ -95,8 +98,8 @@ EvaluationResult evaluate(const LanguageModel& model, const TokenDataset& datase
   return summary(*total.data<double>(), tokens, dataset);
 }
 
-EvaluationResult evaluate_unigram(const TokenDataset& train, const TokenDataset& validation, Communicator& world,
-                                  const EvaluationOptions& options) {
+EvaluationResult evaluate_unigram(const TokenDataset& train, const TokenDataset& validation,
+                                  Communicator& world, const EvaluationOptions& options) {
   FILIGREE_CHECK_EQ(train.vocabulary(), validation.vocabulary(), "vocabularies of the two splits");
   const std::int64_t tokens = scored_tokens(validation, options);
   const auto seen = token_counts(train, 0, train.tokens(), world);
@@ -104,7 +107,8 @@ EvaluationResult evaluate_unigram(const TokenDataset& train, const TokenDataset&
   const double denominator = static_cast<double>(train.tokens() + train.vocabulary());
   double sum = 0.0;
   for (std::size_t id = 0; id < wanted.size(); ++id)
-    sum -= static_cast<double>(wanted[id]) * std::log((static_cast<double>(seen[id]) + 1.0) / denominator);
+    sum -= static_cast<double>(wanted[id]) *
+           std::log((static_cast<double>(seen[id]) + 1.0) / denominator);
   return summary(sum, tokens, validation);
 }
 

@@ -27,8 +27,9 @@ std::vector<std::int32_t> generate(const LanguageModel& model, std::span<const s
   const auto given = static_cast<std::int64_t>(prompt.size());
   const std::int64_t sequence = model.config().sequence;
   if (given >= sequence)
-    throw UserError(str("the prompt has ", given, " tokens; the model was trained on sequences of ", sequence,
-                        ", so at most ", sequence - 1, " leave room for an answer: shorten it"));
+    throw UserError(str("the prompt has ", given, " tokens; the model was trained on sequences of ",
+                        sequence, ", so at most ", sequence - 1,
+                        " leave room for an answer: shorten it"));
   const std::int64_t capacity = std::min(sequence, given + max_tokens);
   DecodeCache cache = model.make_cache(context, capacity);
   std::vector<std::int32_t> result;

@@ -28,7 +28,7 @@ std::string planned_memory_table(const ParameterStore& store, const AdamWOptimiz
 }
 
 std::string peak_memory_table(const CachingAllocator& allocator) {
-  std::string text = "most memory of rank 0 in use at once, after the first step";
+  std::string text = "most memory of a rank in use at once, after the first step";
   for (const MemoryRow& use : allocator.table())
     if (use.peak_bytes > 0) text += row(use.name, use.peak_bytes);
   return text;

@@ -31,7 +31,9 @@ std::string formatted(double value, int digits, std::ios_base& (*style)(std::ios
 }  // namespace
 
 std::string fixed(double value, int digits) { return formatted(value, digits, std::fixed); }
-std::string scientific(double value, int digits) { return formatted(value, digits, std::scientific); }
+std::string scientific(double value, int digits) {
+  return formatted(value, digits, std::scientific);
+}
 
 std::string readable_bytes(double bytes) {
   return with_unit(bytes, 1024.0, {" B", " KiB", " MiB", " GiB", " TiB"});
@@ -58,13 +60,12 @@ nlohmann::ordered_json to_json(const StepReport& report) {
               {"gradient_norm", report.gradient_norm},
               {"tokens", report.tokens},
               {"skipped", report.skipped},
-              {"timing",
-               Json{{"seconds", timing.seconds},
-                    {"communication_seconds", timing.communication_seconds},
-                    {"data_wait_seconds", timing.data_wait_seconds},
-                    {"tokens_per_second", timing.tokens_per_second},
-                    {"model_flops_per_second", timing.model_flops_per_second},
-                    {"peak_bytes", timing.peak_bytes}}}};
+              {"timing", Json{{"seconds", timing.seconds},
+                              {"communication_seconds", timing.communication_seconds},
+                              {"data_wait_seconds", timing.data_wait_seconds},
+                              {"tokens_per_second", timing.tokens_per_second},
+                              {"model_flops_per_second", timing.model_flops_per_second},
+                              {"peak_bytes", timing.peak_bytes}}}};
 }
 
 nlohmann::ordered_json to_json(const ValidationReport& report) {
@@ -84,7 +85,8 @@ MetricsFile::MetricsFile(const std::filesystem::path& file, std::ios::openmode m
 
 MetricsFile MetricsFile::create(const std::filesystem::path& file, const std::string& config_hash) {
   MetricsFile metrics(file, std::ios::out | std::ios::trunc);
-  metrics.write_line(Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", config_hash}});
+  metrics.write_line(
+      Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", config_hash}});
   return metrics;
 }
 
@@ -115,8 +117,8 @@ std::string console_line(const StepReport& report, std::int64_t steps, double et
   return str("step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
              scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3), " | ",
              readable_count(timing.tokens_per_second), " tok/s | ",
-             readable_count(timing.model_flops_per_second), "FLOP/s | ",
-             readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
+             with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
+             "FLOP/s | ", readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
              readable_time(eta_seconds), report.skipped ? " | skipped" : "");
 }
 

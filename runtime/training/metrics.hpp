@@ -22,35 +22,35 @@ struct StepTiming {
 
 // One optimizer step. Everything but `timing` is a function of configuration, data and layout only.
 struct StepReport {
-  std::int64_t step = 0;       // 1 for the first
-  double loss = 0;             // mean over the step's tokens, nats
+  std::int64_t step = 0;  // 1 for the first
+  double loss = 0;        // mean over the step's tokens, nats
   double learning_rate = 0;
-  double gradient_norm = 0;    // before clipping
-  std::int64_t tokens = 0;     // consumed by the run so far
-  bool skipped = false;        // loss or gradient was not finite: nothing was updated
+  double gradient_norm = 0;  // before clipping
+  std::int64_t tokens = 0;   // consumed by the run so far
+  bool skipped = false;      // loss or gradient was not finite: nothing was updated
   StepTiming timing;
 };
 
 // Loss over the validation split after a step.
 struct ValidationReport {
   std::int64_t step = 0;
-  double loss = 0;             // nats per token
+  double loss = 0;  // nats per token
   double perplexity = 0;
-  double bits_per_byte = 0;    // of the text
-  std::int64_t tokens = 0;     // scored
+  double bits_per_byte = 0;  // of the text
+  std::int64_t tokens = 0;   // scored
   double seconds = 0;
 };
 
 inline constexpr int kMetricsSchema = 1;
 
-// One JSON object per line, `kind` says which: "run" (the first line: schema, configuration hash), "step",
-// "validation". Values that are not finite are null. Every line is flushed when written.
+// One JSON object per line, `kind` says which: "run" (the first line: schema, configuration hash),
+// "step", "validation". Values that are not finite are null. Every line is flushed when written.
 class MetricsFile {
  public:
   // Starts the file. Throws UserError when it cannot be written.
   static MetricsFile create(const std::filesystem::path& file, const std::string& config_hash);
-  // Continues after `step`: lines of later steps and a torn last line, left by a run that died after its
-  // last checkpoint, are cut off.
+  // Continues after `step`: lines of later steps and a torn last line, left by a run that died
+  // after its last checkpoint, are cut off.
   static MetricsFile resume(const std::filesystem::path& file, std::int64_t step);
 
   void write(const StepReport& report);
@@ -67,7 +67,8 @@ class MetricsFile {
 nlohmann::ordered_json to_json(const StepReport& report);
 nlohmann::ordered_json to_json(const ValidationReport& report);
 
-// "step 120/1000 | loss 3.4512 | lr 2.97e-03 | grad 0.812 | 45.3k tok/s | 1.98 TFLOP/s | 312.0 MiB | eta 0:03:12"
+// "step 120/1000 | loss 3.4512 | lr 2.97e-03 | grad 0.812 | 45.3k tok/s | 2.0 TFLOP/s | 312.0 MiB |
+// eta ...
 std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds);
 
 std::string readable_bytes(double bytes);   // "312.0 MiB"

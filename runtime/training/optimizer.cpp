@@ -15,11 +15,14 @@ void check(const OptimizerConfig& config) {
     throw UserError(str("optimizer.beta1 is ", config.beta1, "; allowed: 0 to below 1"));
   if (!in_unit(config.beta2))
     throw UserError(str("optimizer.beta2 is ", config.beta2, "; allowed: 0 to below 1"));
-  if (!(config.eps > 0.0)) throw UserError(str("optimizer.eps is ", config.eps, "; it must be above 0"));
+  if (!(config.eps > 0.0))
+    throw UserError(str("optimizer.eps is ", config.eps, "; it must be above 0"));
   if (!(config.weight_decay >= 0.0))
-    throw UserError(str("optimizer.weight_decay is ", config.weight_decay, "; it must be 0 or more"));
+    throw UserError(
+        str("optimizer.weight_decay is ", config.weight_decay, "; it must be 0 or more"));
   if (!(config.clip_norm >= 0.0))
-    throw UserError(str("optimizer.clip_norm is ", config.clip_norm, "; it must be 0 (off) or more"));
+    throw UserError(
+        str("optimizer.clip_norm is ", config.clip_norm, "; it must be 0 (off) or more"));
 }
 
 Tensor part(const Tensor& flat, const ParameterRun& run) {
@@ -33,7 +36,8 @@ std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
   std::vector<ParameterRun> runs;
   for (std::size_t i = 0; i < store.size(); ++i) {
     const bool value = flag(store[i]);
-    if (runs.empty() || runs.back().flag != value) runs.push_back({store.begin(i), store.end(i), value});
+    if (runs.empty() || runs.back().flag != value)
+      runs.push_back({store.begin(i), store.end(i), value});
     runs.back().end = store.end(i);
   }
   return runs;
@@ -43,13 +47,15 @@ AdamWOptimizer::AdamWOptimizer(const OptimizerConfig& config, const ParameterSto
                                ExecutionContext& context)
     : config_(config), store_(store) {
   check(config_);
-  runs_ = parameter_runs(store, [&](const Parameter& p) { return p.decays || config_.decay_norms; });
+  runs_ =
+      parameter_runs(store, [&](const Parameter& p) { return p.decays || config_.decay_norms; });
   const Tensor& master = store.master();
   m_ = context.zeros(master.shape(), master.dtype(), MemoryUse::optimizer);
   v_ = context.zeros(master.shape(), master.dtype(), MemoryUse::optimizer);
 }
 
-void AdamWOptimizer::update(double learning_rate, double gradient_scale, ExecutionContext& context) {
+void AdamWOptimizer::update(double learning_rate, double gradient_scale,
+                            ExecutionContext& context) {
   ++updates_;
   const bool has_copy = !store_.compute().shares_storage_with(store_.master());
   for (const ParameterRun& run : runs_) {
@@ -69,12 +75,13 @@ void AdamWOptimizer::update(double learning_rate, double gradient_scale, Executi
   }
 }
 
-double global_gradient_norm(const ParameterStore& store, const Mesh& mesh, ExecutionContext& context) {
-  // Sums of squares of what this rank answers for and of what another rank does: the second only serves to
-  // notice a non-finite element wherever it appears.
+double global_gradient_norm(const ParameterStore& store, const Mesh& mesh,
+                            ExecutionContext& context) {
+  // Sums of squares of what this rank answers for and of what another rank does: the second only
+  // serves to notice a non-finite element wherever it appears.
   const Tensor sums = context.zeros(Shape{2}, DType::f64);
-  const auto runs =
-      parameter_runs(store, [&](const Parameter& parameter) { return counts_here(parameter, mesh); });
+  const auto runs = parameter_runs(
+      store, [&](const Parameter& parameter) { return counts_here(parameter, mesh); });
   for (const ParameterRun& run : runs)
     dispatch<SumSquares>({.x_N = part(store.gradient(), run),
                           .sum = sums.flat(run.flag ? 0 : 1, Shape{1}),

@@ -12,24 +12,27 @@
 
 namespace filigree {
 
-// Neighbouring parameters that are treated alike: elements [begin, end) of the flat buffers. The padding between
-// them is zero in every buffer and stays so under every update.
+// Neighbouring parameters that are treated alike: elements [begin, end) of the flat buffers. The
+// padding between them is zero in every buffer and stays so under every update.
 struct ParameterRun {
   std::int64_t begin = 0, end = 0;
   bool flag = false;
   bool operator==(const ParameterRun&) const = default;
 };
-// The longest runs of parameters on which `flag` agrees, in order; together they cover every parameter.
+// The longest runs of parameters on which `flag` agrees, in order; together they cover every
+// parameter.
 std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
                                          const std::function<bool(const Parameter&)>& flag);
 
 class AdamWOptimizer {
  public:
-  // Allocates the moments m and v, flat like store.master(), and zeroes them. `store` is materialised
-  // and outlives the optimizer. Throws UserError naming the option out of range.
-  AdamWOptimizer(const OptimizerConfig& config, const ParameterStore& store, ExecutionContext& context);
+  // Allocates the moments m and v, flat like store.master(), and zeroes them. `store` is
+  // materialised and outlives the optimizer. Throws UserError naming the option out of range.
+  AdamWOptimizer(const OptimizerConfig& config, const ParameterStore& store,
+                 ExecutionContext& context);
 
-  // One update from store.gradient() times gradient_scale; see kernels/optimizer/adamw.hpp for the formula.
+  // One update from store.gradient() times gradient_scale; see kernels/optimizer/adamw.hpp for the
+  // formula.
   void update(double learning_rate, double gradient_scale, ExecutionContext& context);
 
   const Tensor& first_moment() const { return m_; }   // flat [N]
@@ -47,10 +50,11 @@ class AdamWOptimizer {
   std::int64_t updates_ = 0;
 };
 
-// Euclidean norm of the whole model's gradient, each element counted once whatever the layout (derived from the
-// parameters' placements); the same bits on every rank. NaN on every rank when an element is not
-// finite on any. Precondition: gradients are reduced. Collective over the world.
-double global_gradient_norm(const ParameterStore& store, const Mesh& mesh, ExecutionContext& context);
+// Euclidean norm of the whole model's gradient, each element counted once whatever the layout
+// (derived from the parameters' placements); the same bits on every rank. NaN on every rank when an
+// element is not finite on any. Precondition: gradients are reduced. Collective over the world.
+double global_gradient_norm(const ParameterStore& store, const Mesh& mesh,
+                            ExecutionContext& context);
 
 // What gradients are multiplied by so that their norm is at most clip_norm (0: no clipping).
 double clip_scale(double norm, double clip_norm);

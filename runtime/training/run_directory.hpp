@@ -13,8 +13,8 @@ namespace filigree {
 
 class RunDirectory {
  public:
-  // Makes the folder and its subfolders. Throws UserError when it exists (unless it is an empty folder) or
-  // cannot be made.
+  // Makes the folder and its subfolders. Throws UserError when it exists (unless it is an empty
+  // folder) or cannot be made.
   static RunDirectory create(const std::filesystem::path& folder);
   // Throws UserError when it is no run: it must hold config.cfg.
   static RunDirectory open(const std::filesystem::path& folder);

@@ -12,9 +12,11 @@ namespace filigree {
 
 void check_sampling(const SamplingOptions& options) {
   if (!(options.temperature > 0.0) || !std::isfinite(options.temperature))
-    throw UserError(str("temperature is ", options.temperature, "; it must be above 0 (--greedy takes the most "
+    throw UserError(str("temperature is ", options.temperature,
+                        "; it must be above 0 (--greedy takes the most "
                         "probable token)"));
-  if (options.top_k < 0) throw UserError(str("top-k is ", options.top_k, "; it must be 0 (all) or more"));
+  if (options.top_k < 0)
+    throw UserError(str("top-k is ", options.top_k, "; it must be 0 (all) or more"));
   if (!(options.top_p > 0.0 && options.top_p <= 1.0))
     throw UserError(str("top-p is ", options.top_p, "; allowed: above 0 to 1"));
 }
@@ -23,7 +25,8 @@ std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& 
                           std::int64_t position) {
   FILIGREE_CHECK(!logits.empty(), "no logits");
   if (options.greedy)
-    return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) -
+                                     logits.begin());
 
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -47,7 +50,8 @@ std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& 
   // Cut to the nucleus (Holtzman et al. 2020), then draw from what is left.
   std::size_t nucleus = 0;
   double mass = 0.0;
-  while (nucleus < weights.size() && (nucleus == 0 || mass < options.top_p * all)) mass += weights[nucleus++];
+  while (nucleus < weights.size() && (nucleus == 0 || mass < options.top_p * all))
+    mass += weights[nucleus++];
   const Philox random(options.seed, RandomPurpose::sampling, 0);
   double remaining = random.uniform(static_cast<std::uint64_t>(position)) * mass;
   for (std::size_t i = 0; i + 1 < nucleus; ++i) {

@@ -10,8 +10,9 @@ namespace filigree {
 namespace {
 
 double cosine_factor(const ScheduleConfig& config, std::int64_t steps, std::int64_t step) {
-  const double progress = static_cast<double>(step - config.warmup_steps) /
-                          static_cast<double>(std::max<std::int64_t>(1, steps - config.warmup_steps));
+  const double progress =
+      static_cast<double>(step - config.warmup_steps) /
+      static_cast<double>(std::max<std::int64_t>(1, steps - config.warmup_steps));
   const double fall = (1.0 + std::cos(std::numbers::pi * std::min(progress, 1.0))) / 2.0;
   return config.final_fraction + (1.0 - config.final_fraction) * fall;
 }
@@ -49,8 +50,9 @@ void check(const ScheduleConfig& config, double peak, std::int64_t steps) {
     throw UserError(str("optimizer.learning_rate is ", peak, "; it must be 0 or more"));
   if (steps < 1) throw UserError(str("train.steps is ", steps, "; it must be at least 1"));
   if (config.warmup_steps < 0 || config.warmup_steps > steps)
-    throw UserError(str("schedule.warmup_steps is ", config.warmup_steps, "; allowed: 0 to train.steps = ",
-                        steps, "; shorten the warm-up or train longer"));
+    throw UserError(str("schedule.warmup_steps is ", config.warmup_steps,
+                        "; allowed: 0 to train.steps = ", steps,
+                        "; shorten the warm-up or train longer"));
   if (!(config.final_fraction >= 0.0 && config.final_fraction <= 1.0))
     throw UserError(str("schedule.final_fraction is ", config.final_fraction, "; allowed: 0 to 1"));
   if (config.decay_steps < 0)

@@ -34,9 +34,12 @@ bool StopSignal::requested() const { return received_signal != 0; }
 
 std::string StopSignal::name() const {
   switch (received_signal) {
-    case SIGTERM: return "SIGTERM";
-    case SIGUSR1: return "SIGUSR1";
-    default: return {};
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGUSR1:
+      return "SIGUSR1";
+    default:
+      return {};
   }
 }
 

@@ -5,7 +5,8 @@
 
 namespace filigree {
 
-// While alive, SIGTERM and SIGUSR1 set a flag instead of ending the process. One at a time per process.
+// While alive, SIGTERM and SIGUSR1 set a flag instead of ending the process. One at a time per
+// process.
 class StopSignal {
  public:
   StopSignal();

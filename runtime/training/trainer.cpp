@@ -24,15 +24,19 @@ double seconds_since(Clock::time_point start) {
 // Micro-batches from the shards, read ahead.
 class LoaderSource final : public MicroBatchSource {
  public:
-  LoaderSource(const TrainingData& data, const RunConfig& config, const Mesh& mesh, std::int64_t first_step)
-      : loader_(data.train, Sampler(window_count(data.train.tokens(), config.model.sequence), config.train.seed),
-                options(config, mesh, first_step)) {}
+  LoaderSource(const TrainingData& data, const RunConfig& config, const Mesh& mesh,
+               std::int64_t first_step)
+      : loader_(
+            data.train,
+            Sampler(window_count(data.train.tokens(), config.model.sequence), config.train.seed),
+            options(config, mesh, first_step)) {}
   std::int64_t micro_batches() const override { return loader_.micro_batches(); }
   TokenBatch next() override { return loader_.next(); }
   double wait_seconds() const { return loader_.wait_seconds(); }
 
  private:
-  static BatchLoader::Options options(const RunConfig& config, const Mesh& mesh, std::int64_t first_step) {
+  static BatchLoader::Options options(const RunConfig& config, const Mesh& mesh,
+                                      std::int64_t first_step) {
     const ShardRange share = batch_share(config.train.batch, mesh);
     BatchLoader::Options result;
     result.length = config.model.sequence;
@@ -54,9 +58,10 @@ double communication_seconds(const Mesh& mesh) {
 
 void check_data(const TrainingData& data, const RunConfig& config) {
   if (data.train.tokens() <= config.model.sequence)
-    throw UserError(str("the train split in ", data.train.folder(), " has ", data.train.tokens(),
-                        " tokens, less than one window of model.sequence + 1 = ", config.model.sequence + 1,
-                        "; tokenize more text or shorten model.sequence"));
+    throw UserError(
+        str("the train split in ", data.train.folder(), " has ", data.train.tokens(),
+            " tokens, less than one window of model.sequence + 1 = ", config.model.sequence + 1,
+            "; tokenize more text or shorten model.sequence"));
 }
 
 class Trainer {
@@ -65,11 +70,8 @@ class Trainer {
   TrainingOutcome run();
 
  private:
-  bool first() const { return mesh_.world().rank() == 0; }
-  void print(const std::string& text) const {
-    if (first() && job_.print) job_.print(text);
-  }
   void prepare();
+  void open_log();
   void start_new();
   void take_up();
   StepReport one_step(LoaderSource& source);
@@ -87,12 +89,13 @@ class Trainer {
   std::shared_ptr<CachingAllocator> allocator_ = std::make_shared<CachingAllocator>(Device{});
   std::optional<TrainingData> data_;
   std::optional<RunDirectory> directory_;
+  std::optional<Log> log_;
   std::optional<CheckpointReader> checkpoint_;  // to resume from; closed once read
   std::optional<TrainingEngine> engine_;
-  std::optional<MetricsFile> metrics_;          // rank 0 only
+  std::optional<MetricsFile> metrics_;  // rank 0 only
   TrainingState state_;
-  std::int64_t saved_step_ = 0;                 // of the newest checkpoint; 0: none
-  std::int64_t first_step_ = 0;                 // steps done before this process started
+  std::int64_t saved_step_ = 0;  // of the newest checkpoint; 0: none
+  std::int64_t first_step_ = 0;  // steps done before this process started
   Clock::time_point started_ = Clock::now();
 };
 
@@ -120,8 +123,10 @@ void Trainer::prepare() {
   state_.seed = config_.train.seed;
   state_.dataset_hash = data_->train.hash();
   state_.tokenizer_hash = data_->train.tokenizer_hash();
-  if (job_.resume) take_up();
-  else start_new();
+  if (job_.resume)
+    take_up();
+  else
+    start_new();
 }
 
 void Trainer::start_new() {
@@ -131,15 +136,30 @@ void Trainer::start_new() {
     write_file_atomically(directory_->tokenizer_file(), tokenizer_of(config_.data.path).bytes());
     metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash);
   });
-  if (!directory_) directory_ = RunDirectory::open(config_.run);
+  agree(mesh_.world(), [&] {
+    if (!directory_) directory_ = RunDirectory::open(config_.run);
+    open_log();
+  });
+}
+
+void Trainer::open_log() {
+  LogSettings settings;
+  settings.rank = mesh_.world().rank();
+  settings.prefix = mesh_.describe();
+  settings.directory = directory_->logs();
+  settings.console_level = job_.console_level;
+  log_.emplace(settings);
 }
 
 void Trainer::take_up() {
   agree(mesh_.world(), [&] {
     directory_ = RunDirectory::open(config_.run);
-    const auto newest = newest_checkpoint(directory_->checkpoints(), [&](const std::string& text) { print(text); });
+    open_log();
+    const auto newest = newest_checkpoint(directory_->checkpoints(),
+                                          [&](const std::string& text) { log_->warning(text); });
     if (!newest)
-      throw UserError(str("run ", config_.run, " has no complete checkpoint to resume from; start it again "
+      throw UserError(str("run ", config_.run,
+                          " has no complete checkpoint to resume from; start it again "
                           "under another --run"));
     checkpoint_.emplace(*newest);
     check_same_layout(checkpoint_->info(), mesh_.shape());
@@ -147,8 +167,8 @@ void Trainer::take_up() {
     check_same_data(saved, state_.dataset_hash, state_.tokenizer_hash, config_.data.path);
     check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text);
     if (saved.step >= config_.train.steps)
-      throw UserError(str("run ", config_.run, " has done ", saved.step, " of train.steps = ", config_.train.steps,
-                          " steps; extend it with --train.steps N"));
+      throw UserError(str("run ", config_.run, " has done ", saved.step, " of train.steps = ",
+                          config_.train.steps, " steps; extend it with --train.steps N"));
     state_ = saved;
   });
   saved_step_ = first_step_ = state_.step;
@@ -159,16 +179,16 @@ void Trainer::take_up() {
 }
 
 TrainingOutcome Trainer::run() {
-  print(str(job_.resume ? str("resuming after step ", state_.step) : str("training"), " on layout ",
-            mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ", data_->train.tokens(),
-            " training tokens, ", config_.train.dtype));
-  print(planned_memory_table(engine_->parameters(), engine_->optimizer()));
+  log_->info(job_.resume ? str("resuming after step ", state_.step) : str("training"),
+             " on layout ", mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ",
+             data_->train.tokens(), " training tokens, ", config_.train.dtype);
+  log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer()));
   LoaderSource source(*data_, config_, mesh_, state_.step);
   started_ = Clock::now();
   while (state_.step < config_.train.steps) {
     const StepReport step = one_step(source);
     report(step);
-    if (state_.step == first_step_ + 1) print(peak_memory_table(*allocator_));
+    if (state_.step == first_step_ + 1) log_->info(peak_memory_table(*allocator_));
     const bool last = state_.step == config_.train.steps;
     const bool stop = any_rank(mesh_.world(), job_.stop_requested && job_.stop_requested());
     const auto due = [&](std::int64_t every) { return every > 0 && state_.step % every == 0; };
@@ -221,25 +241,24 @@ void Trainer::account(const StepResult& result) {
 // Every rank has the same result, so all stop together.
 void Trainer::stop_if_stuck(const StepResult& result) {
   if (!result.skipped) return;
-  print(str("step ", state_.step, " skipped: loss ", result.loss, ", gradient norm ", result.gradient_norm,
-            "; skipped in a row: ", state_.skipped_in_a_row));
+  log_->warning("step ", state_.step, " skipped: loss ", result.loss, ", gradient norm ",
+                result.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
   if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
-  throw AgreedError(str("loss or gradient was not finite in ", state_.skipped_in_a_row,
-                        " steps in a row up to step ", state_.step, " (allowed: train.max_skipped_steps = ",
-                        config_.train.max_skipped_steps, "); last good checkpoint: ",
-                        saved_step_ == 0 ? str("none")
-                                         : str("step ", saved_step_, " in ", directory_->checkpoints()),
-                        "; lower optimizer.learning_rate, or use train.dtype f32 where it is bf16"));
+  throw AgreedError(str(
+      "loss or gradient was not finite in ", state_.skipped_in_a_row, " steps in a row up to step ",
+      state_.step, " (allowed: train.max_skipped_steps = ", config_.train.max_skipped_steps,
+      "); last good checkpoint: ",
+      saved_step_ == 0 ? str("none") : str("step ", saved_step_, " in ", directory_->checkpoints()),
+      "; lower optimizer.learning_rate, or use train.dtype f32 where it is bf16"));
 }
 
 void Trainer::report(const StepReport& report) {
-  if (!first()) return;
-  metrics_->write(report);
+  if (metrics_) metrics_->write(report);
   const bool due = report.step % config_.train.log_every == 0;
   if (!due && report.step != first_step_ + 1 && report.step != config_.train.steps) return;
   const double per_step = seconds_since(started_) / static_cast<double>(report.step - first_step_);
-  print(console_line(report, config_.train.steps,
-                     per_step * static_cast<double>(config_.train.steps - report.step)));
+  log_->info(console_line(report, config_.train.steps,
+                          per_step * static_cast<double>(config_.train.steps - report.step)));
 }
 
 EvaluationOptions Trainer::evaluation_options() const {
@@ -252,22 +271,22 @@ EvaluationOptions Trainer::evaluation_options() const {
 
 void Trainer::validate() {
   const auto start = Clock::now();
-  const EvaluationResult result =
-      evaluate(engine_->model(), data_->validation, mesh_, evaluation_options(), engine_->context());
-  print(str("validation after step ", state_.step, " | loss ", fixed(result.loss, 4), " | perplexity ",
-            fixed(result.perplexity, 2), " | bits per byte ", fixed(result.bits_per_byte, 4), " | ",
-            result.tokens, " tokens"));
-  if (first())
-    metrics_->write(ValidationReport{state_.step, result.loss, result.perplexity, result.bits_per_byte,
-                                     result.tokens, seconds_since(start)});
+  const EvaluationResult result = evaluate(engine_->model(), data_->validation, mesh_,
+                                           evaluation_options(), engine_->context());
+  log_->info("validation after step ", state_.step, " | loss ", fixed(result.loss, 4),
+             " | perplexity ", fixed(result.perplexity, 2), " | bits per byte ",
+             fixed(result.bits_per_byte, 4), " | ", result.tokens, " tokens");
+  if (metrics_)
+    metrics_->write(ValidationReport{state_.step, result.loss, result.perplexity,
+                                     result.bits_per_byte, result.tokens, seconds_since(start)});
   if (state_.step == config_.train.steps) print_comparison(result);
 }
 
 void Trainer::print_comparison(const EvaluationResult& result) const {
   const EvaluationResult unigram =
       evaluate_unigram(data_->train, data_->validation, mesh_.world(), evaluation_options());
-  print(str("validation perplexity: model ", fixed(result.perplexity, 2), ", unigram model of the same text ",
-            fixed(unigram.perplexity, 2)));
+  log_->info("validation perplexity: model ", fixed(result.perplexity, 2),
+             ", unigram model of the same text ", fixed(unigram.perplexity, 2));
 }
 
 void Trainer::save() {
@@ -285,7 +304,7 @@ void Trainer::save() {
     throw AgreedError(error.what());  // save_checkpoint fails on all ranks alike
   }
   saved_step_ = state_.step;
-  print(str("saved checkpoint of step ", state_.step, " in ", directory_->checkpoints().string()));
+  log_->info("saved checkpoint of step ", state_.step, " in ", directory_->checkpoints().string());
 }
 
 }  // namespace
@@ -302,8 +321,8 @@ RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabula
   MeshShape& mesh = result.parallel;
   const int model_ranks = mesh.tensor * mesh.context * mesh.pipeline;
   if (model_ranks < 1 || world_size % model_ranks != 0)
-    throw UserError(str("parallel.tensor is ", mesh.tensor, ", which does not divide the ", world_size,
-                        " ranks of the job; start a multiple of it with mpirun -np"));
+    throw UserError(str("parallel.tensor is ", mesh.tensor, ", which does not divide the ",
+                        world_size, " ranks of the job; start a multiple of it with mpirun -np"));
   mesh.data = world_size / model_ranks;
   result.model.check_tensor_parallel(mesh.tensor);
   return result;

@@ -6,21 +6,22 @@
 #include <string>
 
 #include "data_pipeline/token_dataset.hpp"
+#include "runtime/core/log.hpp"
 #include "runtime/training/config.hpp"
 #include "runtime/training/metrics.hpp"
 
 namespace filigree {
 
 struct TrainingJob {
-  RunConfig config;             // resolved for the shards in config.data.path; config.run is the run directory
-  std::string config_text;      // config in file form, and its hash: stored with the run
+  RunConfig config;  // resolved for the shards in config.data.path; config.run is the run directory
+  std::string config_text;  // config in file form, and its hash: stored with the run
   std::string config_hash;
-  bool resume = false;          // continue the run from its newest checkpoint instead of starting it
-  int threads = 1;              // OpenMP threads of this rank
+  bool resume = false;  // continue the run from its newest checkpoint instead of starting it
+  int threads = 1;      // OpenMP threads of this rank
 
-  std::function<void(const std::string&)> print;       // progress for the user; called on rank 0 only
-  std::function<bool()> stop_requested;                // asked on every rank at the end of every step
-  std::function<void(const StepReport&)> on_step;      // called on every rank after every step
+  LogLevel console_level = LogLevel::info;         // of rank 0; every rank logs to run/logs/
+  std::function<bool()> stop_requested;            // asked on every rank at the end of every step
+  std::function<void(const StepReport&)> on_step;  // called on every rank after every step
 };
 
 enum class TrainingOutcome { finished, interrupted };
@@ -31,12 +32,13 @@ struct TrainingData {
   static TrainingData open(const std::string& folder);
 };
 
-// The configuration with everything derived filled in: the model's sizes and the degree of data parallelism.
-// Throws UserError when the world cannot be laid out like that.
+// The configuration with everything derived filled in: the model's sizes and the degree of data
+// parallelism. Throws UserError when the world cannot be laid out like that.
 RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabulary);
 
-// Trains until config.train.steps are done, or until any rank is asked to stop; the run is saved in both cases.
-// A problem that all ranks agree on is an AgreedError; any other exception is this rank's alone. Collective.
+// Trains until config.train.steps are done, or until any rank is asked to stop; the run is saved in
+// both cases. A problem that all ranks agree on is an AgreedError; any other exception is this
+// rank's alone. Collective.
 TrainingOutcome train(const TrainingJob& job, const std::shared_ptr<Communicator>& world);
 
 }  // namespace filigree

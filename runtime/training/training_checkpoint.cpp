@@ -11,16 +11,9 @@ namespace {
 
 // What does not change the numbers of a run, besides its length.
 constexpr std::array<std::string_view, 11> kMayChange = {
-    "data.path",
-    "train.steps",
-    "train.log_every",
-    "train.validate_every",
-    "train.validation_tokens",
-    "train.max_skipped_steps",
-    "train.collective_timeout",
-    "train.threads",
-    "checkpoint.every",
-    "checkpoint.keep",
+    "data.path", "train.steps", "train.log_every", "train.validate_every",
+    "train.validation_tokens", "train.max_skipped_steps", "train.collective_timeout",
+    "train.threads", "checkpoint.every", "checkpoint.keep",
     // The layout has its own check with its own words.
     "parallel.tensor"};
 
@@ -77,12 +70,14 @@ TrainingState training_state(const CheckpointInfo& info, const std::filesystem::
     info.state.at("dataset_hash").get_to(state.dataset_hash);
     info.state.at("tokenizer_hash").get_to(state.tokenizer_hash);
   } catch (const nlohmann::json::exception& error) {
-    throw UserError(str("checkpoint ", folder, " holds no training state to resume from: ", error.what()));
+    throw UserError(
+        str("checkpoint ", folder, " holds no training state to resume from: ", error.what()));
   }
   return state;
 }
 
-std::vector<NamedTensor> training_tensors(const ParameterStore& store, const AdamWOptimizer& optimizer) {
+std::vector<NamedTensor> training_tensors(const ParameterStore& store,
+                                          const AdamWOptimizer& optimizer) {
   std::vector<NamedTensor> tensors;
   for (std::size_t i = 0; i < store.size(); ++i) {
     tensors.push_back(named("parameters/", store[i], store.master_of(i)));
@@ -98,7 +93,8 @@ void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engin
   engine.parameters().refresh_compute(engine.context());
 }
 
-void load_parameters(const CheckpointReader& reader, const ParameterStore& store, ExecutionContext& context) {
+void load_parameters(const CheckpointReader& reader, const ParameterStore& store,
+                     ExecutionContext& context) {
   for (std::size_t i = 0; i < store.size(); ++i)
     reader.read(named("parameters/", store[i], store.master_of(i)));
   store.refresh_compute(context);
@@ -106,8 +102,9 @@ void load_parameters(const CheckpointReader& reader, const ParameterStore& store
 
 void check_same_layout(const CheckpointInfo& info, const MeshShape& now) {
   if (info.mesh == now) return;
-  throw UserError(str("the checkpoint of step ", info.step, " was saved on layout ", info.mesh.name(), " (",
-                      info.mesh.world(), " ranks) and cannot be resumed on ", now.name(), " (", now.world(),
+  throw UserError(str("the checkpoint of step ", info.step, " was saved on layout ",
+                      info.mesh.name(), " (", info.mesh.world(),
+                      " ranks) and cannot be resumed on ", now.name(), " (", now.world(),
                       " ranks) yet; start ", info.mesh.world(), " ranks with --parallel.tensor ",
                       info.mesh.tensor));
 }
@@ -115,11 +112,12 @@ void check_same_layout(const CheckpointInfo& info, const MeshShape& now) {
 void check_same_data(const TrainingState& saved, const std::string& dataset_hash,
                      const std::string& tokenizer_hash, const std::filesystem::path& data) {
   if (saved.tokenizer_hash != tokenizer_hash)
-    throw UserError(str("the run was trained with tokenizer ", saved.tokenizer_hash, ", the shards in ", data,
-                        " were made with ", tokenizer_hash, "; resume with the run's own shards"));
+    throw UserError(str("the run was trained with tokenizer ", saved.tokenizer_hash,
+                        ", the shards in ", data, " were made with ", tokenizer_hash,
+                        "; resume with the run's own shards"));
   if (saved.dataset_hash != dataset_hash)
-    throw UserError(str("the run was trained on data ", saved.dataset_hash, ", the shards in ", data, " are ",
-                        dataset_hash, "; resume with the run's own shards"));
+    throw UserError(str("the run was trained on data ", saved.dataset_hash, ", the shards in ",
+                        data, " are ", dataset_hash, "; resume with the run's own shards"));
 }
 
 void check_resumable(const std::string& saved_config, const std::string& new_config) {

@@ -11,13 +11,13 @@
 
 namespace filigree {
 
-// Everything besides tensors that the next step depends on. Schedule, data order and dropout are functions of
-// (configuration, seed, step), so the step is all that they need.
+// Everything besides tensors that the next step depends on. Schedule, data order and dropout are
+// functions of (configuration, seed, step), so the step is all that they need.
 struct TrainingState {
-  std::int64_t step = 0;              // steps done
-  std::int64_t updates = 0;           // of them, those that were not skipped
+  std::int64_t step = 0;     // steps done
+  std::int64_t updates = 0;  // of them, those that were not skipped
   std::int64_t skipped_in_a_row = 0;
-  std::int64_t samples = 0;           // sequences consumed
+  std::int64_t samples = 0;  // sequences consumed
   std::int64_t tokens = 0;
   std::uint64_t seed = 0;
   std::string dataset_hash;
@@ -30,20 +30,22 @@ TrainingState training_state(const CheckpointInfo& info, const std::filesystem::
 
 // "parameters/NAME", "optimizer/m/NAME" and "optimizer/v/NAME" of every parameter, as views of
 // the buffers: this rank's slices.
-std::vector<NamedTensor> training_tensors(const ParameterStore& store, const AdamWOptimizer& optimizer);
+std::vector<NamedTensor> training_tensors(const ParameterStore& store,
+                                          const AdamWOptimizer& optimizer);
 
 // Fills parameters and moments from a checkpoint of any layout.
 void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engine);
 // Parameters only.
-void load_parameters(const CheckpointReader& reader, const ParameterStore& store, ExecutionContext& context);
+void load_parameters(const CheckpointReader& reader, const ParameterStore& store,
+                     ExecutionContext& context);
 
 // Throws UserError that says what differs: the layout, the data or the tokenizer.
 void check_same_layout(const CheckpointInfo& info, const MeshShape& now);
 void check_same_data(const TrainingState& saved, const std::string& dataset_hash,
                      const std::string& tokenizer_hash, const std::filesystem::path& data);
 
-// The options that differ between two configurations in file form ("[section]", "key = value") and may not change when
-// a run is resumed. Throws UserError naming each with both values.
+// The options that differ between two configurations in file form ("[section]", "key = value") and
+// may not change when a run is resumed. Throws UserError naming each with both values.
 void check_resumable(const std::string& saved_config, const std::string& new_config);
 
 }  // namespace filigree

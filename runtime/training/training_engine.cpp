@@ -12,8 +12,10 @@ double scalar(const Tensor& value) {
 
 Tensor scalar_like(const Tensor& like, double value, const ExecutionContext& context) {
   const Tensor result = context.empty(like.shape(), like.dtype());
-  if (like.dtype() == DType::f64) *result.data<double>() = value;
-  else *result.data<float>() = static_cast<float>(value);
+  if (like.dtype() == DType::f64)
+    *result.data<double>() = value;
+  else
+    *result.data<float>() = static_cast<float>(value);
   return result;
 }
 
@@ -29,15 +31,17 @@ const ParameterStore& materialised(ParameterStore& store, const RunConfig& confi
 ShardRange batch_share(std::int64_t batch, const Mesh& mesh) {
   const int ranks = mesh.size(Axis::data);
   if (batch < ranks)
-    throw UserError(str("train.batch is ", batch, " sequences for ", ranks, " data-parallel ranks; it must be at "
-                        "least one per rank: start fewer ranks, raise train.batch to ", ranks,
-                        " or split the model with parallel.tensor"));
+    throw UserError(str("train.batch is ", batch, " sequences for ", ranks,
+                        " data-parallel ranks; it must be at "
+                        "least one per rank: start fewer ranks, raise train.batch to ",
+                        ranks, " or split the model with parallel.tensor"));
   return shard_range(batch, ranks, mesh.coordinate(Axis::data));
 }
 
 std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share) {
   if (config.micro_batch < 0)
-    throw UserError(str("train.micro_batch is ", config.micro_batch, "; it must be 0 (the rank's whole share) or more"));
+    throw UserError(str("train.micro_batch is ", config.micro_batch,
+                        "; it must be 0 (the rank's whole share) or more"));
   return config.micro_batch == 0 ? share.size() : std::min(config.micro_batch, share.size());
 }
 
@@ -55,20 +59,17 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step) {
   result.learning_rate = schedule_.rate(step);
 
   const double loss_sum = accumulate_gradients(source, step);
-  reducer_.finish();
-  check_every_parameter_has_gradient();
-
   result.loss = loss_over_ranks(loss_sum);
   result.gradient_norm = global_gradient_norm(store_, mesh_, context_);
   result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
   if (!result.skipped)
-    optimizer_.update(result.learning_rate, clip_scale(result.gradient_norm, config_.optimizer.clip_norm),
-                      context_);
+    optimizer_.update(result.learning_rate,
+                      clip_scale(result.gradient_norm, config_.optimizer.clip_norm), context_);
   return result;
 }
 
-// Gradients of the mean loss over all tokens of the step, in the store's buffers and partial on whatever axes are
-// left to sum. Returns this rank's sum of losses.
+// Gradients of the mean loss over all tokens of the step, summed over ranks, in the store's
+// buffers. Returns this rank's sum of losses.
 double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64_t step) {
   const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
   const std::int64_t first_sample = (step - 1) * config_.train.batch;
@@ -93,6 +94,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
     if (micro + 1 == micro_steps) reducer_.attach(tape);
     tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens, context_));
   }
+  reducer_.finish();
   return loss_sum;
 }
 
@@ -103,12 +105,6 @@ double TrainingEngine::loss_over_ranks(double local_sum) const {
   // The tensor ranks of a data rank computed the same loss; the first one's bits are everybody's.
   mesh_.on(Axis::tensor).broadcast(sum, 0);
   return *sum.data<double>() / static_cast<double>(config_.train.batch * config_.model.sequence);
-}
-
-void TrainingEngine::check_every_parameter_has_gradient() const {
-  for (const Parameter& parameter : store_.parameters())
-    FILIGREE_CHECK(parameter.variable.gradient_placements().has_value(), "parameter ", parameter.name,
-                   " received no gradient");
 }
 
 }  // namespace filigree

@@ -25,10 +25,10 @@ class MicroBatchSource {
 };
 
 struct StepResult {
-  double loss = 0;             // sum over all tokens of the step / their number
+  double loss = 0;  // sum over all tokens of the step / their number
   double learning_rate = 0;
-  double gradient_norm = 0;    // before clipping; NaN when not finite
-  bool skipped = false;        // loss or gradient was not finite: nothing was updated
+  double gradient_norm = 0;  // before clipping; NaN when not finite
+  bool skipped = false;      // loss or gradient was not finite: nothing was updated
 };
 
 class TrainingEngine {
@@ -38,7 +38,8 @@ class TrainingEngine {
   TrainingEngine(const TrainingEngine&) = delete;
   TrainingEngine& operator=(const TrainingEngine&) = delete;
 
-  // Optimizer step `step` (1 for the first). Every rank gets the same result, to the bit. Collective.
+  // Optimizer step `step` (1 for the first). Every rank gets the same result, to the bit.
+  // Collective.
   StepResult step(MicroBatchSource& source, std::int64_t step);
 
   const LanguageModel& model() const { return model_; }
@@ -51,7 +52,6 @@ class TrainingEngine {
  private:
   double accumulate_gradients(MicroBatchSource& source, std::int64_t step);
   double loss_over_ranks(double local_sum) const;
-  void check_every_parameter_has_gradient() const;
 
   RunConfig config_;
   const Mesh& mesh_;
@@ -63,7 +63,8 @@ class TrainingEngine {
   GradientReducer reducer_;
 };
 
-// The rows of every step's batch that this rank feeds. Throws UserError when some rank would have none.
+// The rows of every step's batch that this rank feeds. Throws UserError when some rank would have
+// none.
 ShardRange batch_share(std::int64_t batch, const Mesh& mesh);
 // train.micro_batch, or the whole share where it is 0.
 std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share);

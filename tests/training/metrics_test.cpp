@@ -1,0 +1,101 @@
+#include "runtime/training/metrics.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+
+#include "runtime/core/error.hpp"
+#include "tests/training/temporary_folder.hpp"
+
+namespace filigree {
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<Json> rows(const std::filesystem::path& file) {
+  std::vector<Json> result;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) result.push_back(Json::parse(line));
+  return result;
+}
+
+StepReport report(std::int64_t step) {
+  StepReport result;
+  result.step = step;
+  result.loss = 4.0 / static_cast<double>(step + 2);
+  result.tokens = 100 * step;
+  return result;
+}
+
+TEST(MetricsFile, WritesOneObjectPerLineAndKeepsEveryBit) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "metrics.jsonl";
+  MetricsFile metrics = MetricsFile::create(file, "abc");
+  metrics.write(report(1));
+  metrics.write(ValidationReport{1, 2.5, std::exp(2.5), 1.25, 99, 0.5});
+  const auto all = rows(file);
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[0], (Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", "abc"}}));
+  EXPECT_EQ(all[1].at("kind"), "step");
+  EXPECT_EQ(all[1].at("loss").get<double>(), 4.0 / 3.0);
+  EXPECT_EQ(all[1].at("tokens"), 100);
+  EXPECT_EQ(all[2].at("kind"), "validation");
+  EXPECT_EQ(all[2].at("perplexity").get<double>(), std::exp(2.5));
+}
+
+TEST(MetricsFile, WritesNullForWhatIsNotFinite) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "metrics.jsonl";
+  StepReport bad = report(1);
+  bad.loss = std::numeric_limits<double>::quiet_NaN();
+  bad.skipped = true;
+  MetricsFile::create(file, "abc").write(bad);
+  EXPECT_TRUE(rows(file)[1].at("loss").is_null());
+  EXPECT_EQ(rows(file)[1].at("skipped"), true);
+}
+
+TEST(MetricsFile, ResumeCutsLaterStepsAndATornLine) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "metrics.jsonl";
+  {
+    MetricsFile metrics = MetricsFile::create(file, "abc");
+    for (std::int64_t step = 1; step <= 7; ++step) metrics.write(report(step));
+  }
+  std::ofstream(file, std::ios::app) << R"({"kind":"step","step":8,"lo)";
+  MetricsFile metrics = MetricsFile::resume(file, 5);
+  metrics.write(report(6));
+  const auto all = rows(file);
+  ASSERT_EQ(all.size(), 7u);
+  for (std::int64_t step = 1; step <= 6; ++step)
+    EXPECT_EQ(all[static_cast<std::size_t>(step)].at("step"), step);
+}
+
+TEST(MetricsFile, ErrorsNameTheFile) {
+  const testing::TemporaryFolder folder;
+  try {
+    MetricsFile::create(folder.path() / "missing" / "metrics.jsonl", "abc");
+    ADD_FAILURE() << "wrote into a folder that does not exist";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("missing/metrics.jsonl"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(ConsoleLine, SaysWhatTheUserWatches) {
+  StepReport step = report(120);
+  step.loss = 3.45123;
+  step.learning_rate = 2.97e-3;
+  step.gradient_norm = 0.8124;
+  step.timing.tokens_per_second = 45300;
+  step.timing.model_flops_per_second = 1.98e12;
+  step.timing.peak_bytes = 312 << 20;
+  EXPECT_EQ(console_line(step, 1000, 192.4),
+            "step 120/1000 | loss 3.4512 | lr 2.97e-03 | grad 0.812 | 45.3k tok/s | 2.0 TFLOP/s | "
+            "312.0 MiB | "
+            "eta 0:03:12");
+}
+
+}  // namespace
+}  // namespace filigree

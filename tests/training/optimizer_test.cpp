@@ -1,0 +1,163 @@
+#include "runtime/training/optimizer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/harness/tiny_model.hpp"
+#include "tests/training/on_mesh.hpp"
+
+namespace filigree {
+namespace {
+
+using testing::grid;
+using testing::on_mesh;
+using testing::tiny_config;
+
+Parameter vector_parameter(const std::string& name, std::int64_t size, bool decays) {
+  Parameter parameter;
+  parameter.name = name;
+  parameter.global_shape = parameter.local_shape = Shape{size};
+  parameter.offset = {0};
+  parameter.decays = decays;
+  parameter.initialisation.deviation = 1.0;
+  return parameter;
+}
+
+TEST(ParameterRuns, JoinNeighboursThatAreTreatedAlike) {
+  ParameterStore store;
+  ExecutionContext context;
+  store.add(vector_parameter("a", 3, true));
+  store.add(vector_parameter("b", 16, true));
+  store.add(vector_parameter("c", 5, false));
+  store.add(vector_parameter("d", 2, true));
+  store.materialise(DType::f64, 1, context);
+  const auto runs = parameter_runs(store, [](const Parameter& p) { return p.decays; });
+  const std::vector<ParameterRun> expected = {{0, 32, true}, {32, 37, false}, {48, 50, true}};
+  EXPECT_EQ(runs, expected);
+}
+
+TEST(AdamWOptimizer, FollowsTheFormulaAndDecaysOnlyWhereAsked) {
+  ParameterStore store;
+  ExecutionContext context;
+  store.add(vector_parameter("weight", 3, true));
+  store.add(vector_parameter("norm", 2, false));
+  store.materialise(DType::f64, 1, context);
+  OptimizerConfig config;
+  config.weight_decay = 0.5;
+  AdamWOptimizer optimizer(config, store, context);
+  const Tensor before = store.master().clone();
+  const auto gradient = [](std::int64_t i, int step) {
+    return 0.3 * static_cast<double>(i % 5 + 1) - step;
+  };
+
+  for (int step = 1; step <= 2; ++step) {
+    for (std::int64_t i = 0; i < store.gradient().numel(); ++i)
+      store.gradient().data<double>()[i] = 0.0;
+    for (std::size_t p = 0; p < store.size(); ++p)
+      for (std::int64_t i = store.begin(p); i < store.end(p); ++i)
+        store.gradient().data<double>()[i] = gradient(i, step);
+    optimizer.update(0.1, 0.25, context);
+  }
+
+  for (std::size_t p = 0; p < store.size(); ++p)
+    for (std::int64_t i = store.begin(p); i < store.end(p); ++i) {
+      double w = before.data<double>()[i], m = 0, v = 0;
+      for (int step = 1; step <= 2; ++step) {
+        const double g = 0.25 * gradient(i, step);
+        m = 0.9 * m + 0.1 * g;
+        v = 0.95 * v + 0.05 * g * g;
+        const double direction =
+            (m / (1 - std::pow(0.9, step))) / (std::sqrt(v / (1 - std::pow(0.95, step))) + 1e-8);
+        w -= 0.1 * (direction + (p == 0 ? 0.5 : 0.0) * w);
+      }
+      EXPECT_NEAR(store.master().data<double>()[i], w, 1e-14) << store[p].name << " element " << i;
+    }
+  EXPECT_EQ(optimizer.updates(), 2);
+}
+
+TEST(AdamWOptimizer, RoundsTheBf16CopyFromTheMasterWeights) {
+  ParameterStore store;
+  ExecutionContext context;
+  store.add(vector_parameter("weight", 19, true));
+  store.materialise(DType::bf16, 3, context);
+  AdamWOptimizer optimizer(OptimizerConfig{}, store, context);
+  for (float& g : store.gradient().span<float>()) g = 0.0f;
+  for (std::int64_t i = 0; i < 19; ++i)
+    store.gradient().data<float>()[i] = static_cast<float>(i) - 9.5f;
+  optimizer.update(0.05, 1.0, context);
+  for (std::int64_t i = 0; i < 19; ++i)
+    EXPECT_EQ(store.compute().data<BFloat16>()[i].bits,
+              BFloat16(store.master().data<float>()[i]).bits)
+        << i;
+}
+
+TEST(ClipScale, BoundsTheNorm) {
+  EXPECT_EQ(clip_scale(0.5, 1.0), 1.0);
+  EXPECT_EQ(clip_scale(4.0, 1.0), 0.25);
+  EXPECT_EQ(clip_scale(4.0, 0.0), 1.0);
+}
+
+// Every element of the global gradient gets the same value on whatever rank holds it.
+void fill_gradient(const ParameterStore& store) {
+  for (std::size_t p = 0; p < store.size(); ++p) {
+    const Parameter& parameter = store[p];
+    const Philox random(5, RandomPurpose::test, hash_text(parameter.name));
+    const bool matrix = parameter.global_shape.rank() == 2;
+    const std::int64_t columns = parameter.local_shape[-1],
+                       global_columns = parameter.global_shape[-1];
+    for (std::int64_t i = 0; i < parameter.local_shape.numel(); ++i) {
+      const std::int64_t row = i / columns + (matrix ? parameter.offset[0] : 0);
+      const std::int64_t column = i % columns + parameter.offset.back();
+      store.gradient().data<double>()[store.begin(p) + i] =
+          random.normal(static_cast<std::uint64_t>(row * global_columns + column));
+    }
+  }
+}
+
+// The norm on every rank of a layout.
+std::vector<double> norms(int data, int tensor, int poisoned_rank = -1) {
+  std::vector<double> result(static_cast<std::size_t>(data * tensor));
+  on_mesh(grid(data, tensor), [&](const Mesh& mesh) {
+    ExecutionContext context;
+    ParameterStore store;
+    const LanguageModel model(tiny_config(), mesh, store);
+    store.materialise(DType::f64, 1, context);
+    fill_gradient(store);
+    if (mesh.world().rank() == poisoned_rank)
+      store.gradient().data<double>()[store.end(store.size() - 1) - 1] =
+          std::numeric_limits<double>::infinity();
+    result[static_cast<std::size_t>(mesh.world().rank())] =
+        global_gradient_norm(store, mesh, context);
+  });
+  return result;
+}
+
+TEST(GlobalGradientNorm, CountsEveryElementOnceOnAnyLayout) {
+  double expected = 0.0;
+  on_mesh(grid(1, 1), [&](const Mesh& mesh) {
+    ExecutionContext context;
+    ParameterStore store;
+    const LanguageModel model(tiny_config(), mesh, store);
+    store.materialise(DType::f64, 1, context);
+    fill_gradient(store);
+    for (const double g : store.gradient().span<double>()) expected += g * g;
+  });
+  expected = std::sqrt(expected);
+  for (const auto& [data, tensor] : {std::pair{1, 1}, {2, 1}, {1, 2}, {2, 2}, {1, 4}}) {
+    const std::vector<double> all = norms(data, tensor);
+    EXPECT_NEAR(all[0], expected, 1e-13 * expected) << "data " << data << ", tensor " << tensor;
+    for (const double norm : all)
+      EXPECT_EQ(norm, all[0]) << "data " << data << ", tensor " << tensor;
+  }
+}
+
+TEST(GlobalGradientNorm, IsNotANumberEverywhereWhenOneRankHoldsInfinity) {
+  for (int rank = 0; rank < 4; ++rank)
+    for (const double norm : norms(2, 2, rank))
+      EXPECT_TRUE(std::isnan(norm)) << "poisoned rank " << rank;
+}
+
+}  // namespace
+}  // namespace filigree
