@@ -24,12 +24,12 @@ namespace filigree {
 // What an option means and which values it takes.
 struct OptionSpec {
   std::string description;  // one line, no full stop
-  std::string unit = "";    // "tokens", "seconds"; for strings the placeholder: "DIR", "FILE"
+  std::string unit;         // "tokens", "seconds"; for strings the placeholder: "DIR", "FILE"
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
-  bool above_min = false;                 // min itself is not allowed
-  std::vector<std::string> allowed = {};  // strings only; empty: anything
-  bool required = false;                  // must be given and not be empty
+  bool above_min = false;            // min itself is not allowed
+  std::vector<std::string> allowed;  // strings only; empty: anything
+  bool required = false;             // must be given and not be empty
 };
 
 class Options {
