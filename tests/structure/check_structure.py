@@ -98,6 +98,10 @@ def registry_problems(root, files):
         yield from compare(registry, names_in(texts[registry], r"\bmake_(\w+)_mechanism\b"),
                            stems(r"layers/sparsity/(\w+)\.cpp") - {"registry"},
                            "make_{0}_mechanism (layers/sparsity/{0}.cpp)")
+    registry = "data_pipeline/registry.cpp"
+    if registry in texts:
+        yield from compare(registry, names_in(texts[registry], r"\bopen_(\w+)\b"),
+                           stems(r"data_pipeline/importers/(\w+)\.cpp"), "open_{0} (data_pipeline/importers/{0}.cpp)")
     registry = "launch/registry.cpp"
     if registry in texts:
         commands = {stem for stem in stems(r"launch/commands/(\w+)\.cpp")

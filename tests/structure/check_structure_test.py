@@ -77,6 +77,10 @@ class Planted(unittest.TestCase):
     def test_missing_mechanism(self):
         self.expect({"layers/sparsity/window.cpp": "int a;\n"}, "add the line for make_window_mechanism")
 
+    def test_missing_importer(self):
+        self.expect({"data_pipeline/registry.cpp": "auto list = {};\n", "data_pipeline/README.md": "# data\n",
+                     "data_pipeline/importers/csv.cpp": "int a;\n"}, "add the line for open_csv")
+
     def test_missing_command(self):
         self.expect({"launch/commands/plan.cpp": "Command plan_command() {}\n"}, "add the line for plan_command")
 
