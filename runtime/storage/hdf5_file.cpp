@@ -72,6 +72,7 @@ herr_t keep_first_description(unsigned, const H5E_error2_t* entry, void* text) {
   std::string reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first_description, &reason);
   H5Eclear2(H5E_DEFAULT);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');  // the library's own texts hold some
   throw UserError(str("HDF5 file ", path.string(), ": cannot ", what, ": ",
                       reason.empty() ? "it has another type or size" : reason));
 }
