@@ -91,12 +91,14 @@ void check_arguments(const AttentionBackward::Arguments& a) {
 
 void register_attention(KernelTable& table) {
   constexpr DeviceKind cpu = DeviceKind::cpu;
-  table.add<AttentionForward>(
-      {"reference", cpu, 0, reject_dtype<AttentionForward>, attention_forward_reference});
-  table.add<AttentionForward>({"cpu", cpu, 10, reject_dtype<AttentionForward>, attention_forward_cpu});
-  table.add<AttentionBackward>(
-      {"reference", cpu, 0, reject_dtype<AttentionBackward>, attention_backward_reference});
-  table.add<AttentionBackward>({"cpu", cpu, 10, reject_dtype<AttentionBackward>, attention_backward_cpu});
+  constexpr auto forward = reject_dtype<AttentionForward>;
+  table.add<AttentionForward>({"reference", cpu, 0, forward, attention_forward_reference});
+  table.add<AttentionForward>({"portable", cpu, 5, forward, attention_forward_portable});
+  table.add<AttentionForward>({"cpu", cpu, 10, forward, attention_forward_cpu});
+  constexpr auto backward = reject_dtype<AttentionBackward>;
+  table.add<AttentionBackward>({"reference", cpu, 0, backward, attention_backward_reference});
+  table.add<AttentionBackward>({"portable", cpu, 5, backward, attention_backward_portable});
+  table.add<AttentionBackward>({"cpu", cpu, 10, backward, attention_backward_cpu});
 }
 
 }  // namespace filigree

@@ -21,8 +21,8 @@ template <class T>
 class Forward {
  public:
   using Acc = Accumulator<T>;
-  explicit Forward(const AttentionForward::Arguments& a)
-      : a_(a), s_(a.shape), padded_dim_(padded_to_lanes<Acc>(s_.head_dim)), kernels_(cpu_kernels().of<Acc>()) {}
+  Forward(const AttentionForward::Arguments& a, const CpuKernels& kernels)
+      : a_(a), s_(a.shape), padded_dim_(padded_to_lanes<Acc>(s_.head_dim)), kernels_(kernels.of<Acc>()) {}
 
   void run(ExecutionContext& context) const {
     if (s_.query_length <= kFewQueries) run_rows(context);
@@ -175,12 +175,20 @@ class Forward {
   const TileKernels<Acc>& kernels_;
 };
 
+void run(const AttentionForward::Arguments& arguments, const CpuKernels& kernels, ExecutionContext& context) {
+  check_arguments(arguments);
+  visit_floating(arguments.q_THK.dtype(),
+                 [&](auto type) { Forward<decltype(type)>(arguments, kernels).run(context); });
+}
+
 }  // namespace
 
 void attention_forward_cpu(const AttentionForward::Arguments& arguments, ExecutionContext& context) {
-  check_arguments(arguments);
-  visit_floating(arguments.q_THK.dtype(),
-                 [&](auto type) { Forward<decltype(type)>(arguments).run(context); });
+  run(arguments, cpu_kernels(), context);
+}
+
+void attention_forward_portable(const AttentionForward::Arguments& arguments, ExecutionContext& context) {
+  run(arguments, *available_cpu_kernels()[0], context);
 }
 
 }  // namespace filigree

@@ -1,7 +1,7 @@
 // Backward attention in tiles of 64 queries by 64 keys. Scores are recomputed; as in the forward they are kept as
 // [key, query]. One task owns a key/value head, so that dk and dv are added in one fixed order (heads of the group, then
 // queries, ascending) whatever the number of threads.
-#include <vector>
+#include <cmath>
 
 #include "kernels/attention/attention_implementations.hpp"
 #include "kernels/attention/attention_tiles.hpp"
@@ -15,8 +15,8 @@ template <class T>
 class Backward {
  public:
   using Acc = Accumulator<T>;
-  explicit Backward(const AttentionBackward::Arguments& a)
-      : a_(a), s_(a.shape), padded_dim_(padded_to_lanes<Acc>(s_.head_dim)), kernels_(cpu_kernels().of<Acc>()) {}
+  Backward(const AttentionBackward::Arguments& a, const CpuKernels& kernels)
+      : a_(a), s_(a.shape), padded_dim_(padded_to_lanes<Acc>(s_.head_dim)), kernels_(kernels.of<Acc>()) {}
 
   void run(ExecutionContext& context) const {
     const Scratch<Acc> scratch(context, context.num_threads,
@@ -87,15 +87,20 @@ class Backward {
     transpose_rows(t.q_QK, stride, count, dim, t.q_KQ, lanes);
     transpose_rows(t.do_QK, stride, count, dim, t.do_KQ, lanes);
     std::fill(t.dq_QK, t.dq_QK + count * stride, Acc(0));
-    const HeadRows<const T> out = rows(a_.o_THK, b, s_.query_length, h);
-    const Acc* const lse = a_.lse_BHS.data<Acc>() + (b * s_.query_heads + h) * s_.query_length + begin;
-    for (std::int64_t i = 0; i < lanes; ++i) {
-      t.lse[i] = t.delta[i] = Acc(0);
-      if (i >= count) continue;
-      t.lse[i] = lse[i];
-      const T* const o = out.row(begin + i);
-      for (std::int64_t d = 0; d < dim; ++d) t.delta[i] += t.do_QK[i * stride + d] * static_cast<Acc>(o[d]);
-    }
+    std::fill(t.lse, t.lse + lanes, Acc(0));
+    std::fill(t.delta, t.delta + lanes, Acc(0));
+    std::copy_n(a_.lse_BHS.data<Acc>() + (b * s_.query_heads + h) * s_.query_length + begin, count, t.lse);
+    add_delta(rows(a_.o_THK, b, s_.query_length, h), begin, count, t);
+  }
+
+  // delta[i] += <do[i], o[i]>, by the chain of multiply-adds of the tile product: a query whose softmax has a single
+  // key then gets dp - delta = 0 exactly. Eight queries at a time keep eight chains in flight.
+  void add_delta(HeadRows<const T> out, std::int64_t begin, std::int64_t count, const Buffers& t) const {
+    constexpr std::int64_t kBlock = 8;
+    for (std::int64_t block = 0; block < count; block += kBlock)
+      for (std::int64_t d = 0; d < s_.head_dim; ++d)
+        for (std::int64_t i = block; i < std::min(block + kBlock, count); ++i)
+          t.delta[i] = std::fma(t.do_QK[i * padded_dim_ + d], static_cast<Acc>(out.row(begin + i)[d]), t.delta[i]);
   }
 
   void write_rows(const Acc* from, std::int64_t count, HeadRows<T> to, std::int64_t begin) const {
@@ -110,12 +115,20 @@ class Backward {
   const TileKernels<Acc>& kernels_;
 };
 
+void run(const AttentionBackward::Arguments& arguments, const CpuKernels& kernels, ExecutionContext& context) {
+  check_arguments(arguments);
+  visit_floating(arguments.q_THK.dtype(),
+                 [&](auto type) { Backward<decltype(type)>(arguments, kernels).run(context); });
+}
+
 }  // namespace
 
 void attention_backward_cpu(const AttentionBackward::Arguments& arguments, ExecutionContext& context) {
-  check_arguments(arguments);
-  visit_floating(arguments.q_THK.dtype(),
-                 [&](auto type) { Backward<decltype(type)>(arguments).run(context); });
+  run(arguments, cpu_kernels(), context);
+}
+
+void attention_backward_portable(const AttentionBackward::Arguments& arguments, ExecutionContext& context) {
+  run(arguments, *available_cpu_kernels()[0], context);
 }
 
 }  // namespace filigree

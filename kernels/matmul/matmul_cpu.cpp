@@ -67,17 +67,15 @@ void multiply(const Matmul::Arguments& arguments, ExecutionContext& context) {
   });
 }
 
+template <class From, class To>
 void convert(const Tensor& from, const Tensor& to, int threads) {
   constexpr std::int64_t kChunk = 1 << 16;
   const std::int64_t count = from.numel();
-  parallel_for((count + kChunk - 1) / kChunk, threads, [&](std::int64_t chunk, int) {
+  const From* const source = from.data<From>();
+  To* const target = to.data<To>();
+  parallel_for((count + kChunk - 1) / kChunk, threads, [=](std::int64_t chunk, int) {
     const std::int64_t end = std::min(count, (chunk + 1) * kChunk);
-    if (from.dtype() == DType::bf16)
-      for (std::int64_t i = chunk * kChunk; i < end; ++i)
-        to.data<float>()[i] = static_cast<float>(from.data<BFloat16>()[i]);
-    else
-      for (std::int64_t i = chunk * kChunk; i < end; ++i)
-        to.data<BFloat16>()[i] = BFloat16(from.data<float>()[i]);
+    for (std::int64_t i = chunk * kChunk; i < end; ++i) target[i] = static_cast<To>(source[i]);
   });
 }
 
@@ -86,14 +84,14 @@ void multiply_widened(const Matmul::Arguments& arguments, ExecutionContext& cont
   Matmul::Arguments wide = arguments;
   wide.a = context.empty(arguments.a.shape(), DType::f32);
   wide.b = context.empty(arguments.b.shape(), DType::f32);
-  convert(arguments.a, wide.a, context.num_threads);
-  convert(arguments.b, wide.b, context.num_threads);
+  convert<BFloat16, float>(arguments.a, wide.a, context.num_threads);
+  convert<BFloat16, float>(arguments.b, wide.b, context.num_threads);
   const bool narrow = arguments.c.dtype() == DType::bf16;
   if (narrow) wide.c = context.empty(arguments.c.shape(), DType::f32);
-  if (narrow && arguments.accumulate) convert(arguments.c, wide.c, context.num_threads);
+  if (narrow && arguments.accumulate) convert<BFloat16, float>(arguments.c, wide.c, context.num_threads);
   if (matmul_onednn_reject(wide, context)) multiply<float>(wide, context);
   else matmul_onednn(wide, context);
-  if (narrow) convert(wide.c, arguments.c, context.num_threads);
+  if (narrow) convert<float, BFloat16>(wide.c, arguments.c, context.num_threads);
 }
 
 }  // namespace
