@@ -19,7 +19,8 @@ class Stopwatch {
 };
 
 void check_on_host(const char* operation, const Tensor& tensor) {
-  FILIGREE_CHECK(tensor.device().kind == DeviceKind::cpu, operation, " of a tensor that is not on the host");
+  FILIGREE_CHECK(tensor.device().kind == DeviceKind::cpu, operation,
+                 " of a tensor that is not on the host");
 }
 
 void check_reducible(const char* operation, const Tensor& tensor) {
@@ -28,8 +29,10 @@ void check_reducible(const char* operation, const Tensor& tensor) {
     case DType::f32:
     case DType::bf16:
     case DType::i64:
-    case DType::i32: return;
-    default: FILIGREE_CHECK(false, operation, " cannot reduce ", name_of(tensor.dtype()));
+    case DType::i32:
+      return;
+    default:
+      FILIGREE_CHECK(false, operation, " cannot reduce ", name_of(tensor.dtype()));
   }
 }
 
@@ -37,9 +40,12 @@ void check_reducible(const char* operation, const Tensor& tensor) {
 
 const char* name_of(ReduceOp op) {
   switch (op) {
-    case ReduceOp::sum: return "sum";
-    case ReduceOp::max: return "max";
-    case ReduceOp::min: break;
+    case ReduceOp::sum:
+      return "sum";
+    case ReduceOp::max:
+      return "max";
+    case ReduceOp::min:
+      break;
   }
   return "min";
 }
@@ -81,11 +87,11 @@ Communicator::Call Communicator::next_call(const char* operation, const Tensor& 
   return call;
 }
 
-Communicator::Call Communicator::next_pair_call(const char* operation, const Tensor& tensor, int peer,
-                                                std::vector<std::int64_t>& sequences) {
+Communicator::Call Communicator::next_pair_call(const char* operation, const Tensor& tensor,
+                                                int peer, std::vector<std::int64_t>& sequences) {
   check_on_host(operation, tensor);
-  FILIGREE_CHECK(peer >= 0 && peer < size_ && peer != rank_, operation, " on ", name_, ": rank ", rank_,
-                 " of ", size_, " names rank ", peer, " as its peer");
+  FILIGREE_CHECK(peer >= 0 && peer < size_ && peer != rank_, operation, " on ", name_, ": rank ",
+                 rank_, " of ", size_, " names rank ", peer, " as its peer");
   Call call;
   call.operation = operation;
   call.sequence = ++sequences[static_cast<std::size_t>(peer)];
@@ -96,9 +102,10 @@ Communicator::Call Communicator::next_pair_call(const char* operation, const Ten
   return call;
 }
 
-void Communicator::check_parts(const char* operation, const Tensor& whole, const Tensor& part) const {
-  FILIGREE_CHECK(whole.dtype() == part.dtype(), operation, " between ", name_of(whole.dtype()), " and ",
-                 name_of(part.dtype()));
+void Communicator::check_parts(const char* operation, const Tensor& whole,
+                               const Tensor& part) const {
+  FILIGREE_CHECK(whole.dtype() == part.dtype(), operation, " between ", name_of(whole.dtype()),
+                 " and ", name_of(part.dtype()));
   FILIGREE_CHECK_EQ(whole.numel(), part.numel() * size_, operation, " on ", name_, " of ", size_);
   check_on_host(operation, whole);
 }
@@ -133,14 +140,16 @@ void Communicator::all_to_all(const Tensor& in, const Tensor& out) {
   FILIGREE_CHECK(in.dtype() == out.dtype(), "all_to_all between ", name_of(in.dtype()), " and ",
                  name_of(out.dtype()));
   FILIGREE_CHECK_EQ(in.numel(), out.numel(), "all_to_all on ", name_);
-  FILIGREE_CHECK(in.numel() % size_ == 0, "all_to_all of ", in.numel(), " elements over ", size_, " ranks");
+  FILIGREE_CHECK(in.numel() % size_ == 0, "all_to_all of ", in.numel(), " elements over ", size_,
+                 " ranks");
   check_on_host("all_to_all", out);
   const Call call = next_call("all_to_all", in);
   timed(call, [&] { do_all_to_all(call, in, out); });
 }
 
 void Communicator::broadcast(const Tensor& tensor, int root) {
-  FILIGREE_CHECK(root >= 0 && root < size_, "broadcast on ", name_, " of ", size_, " from rank ", root);
+  FILIGREE_CHECK(root >= 0 && root < size_, "broadcast on ", name_, " of ", size_, " from rank ",
+                 root);
   Call call = next_call("broadcast", tensor);
   call.peer = root;
   timed(call, [&] { do_broadcast(call, tensor); });

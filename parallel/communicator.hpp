@@ -19,26 +19,27 @@ const char* name_of(ReduceOp op);
 // What a communicator has done so far.
 struct CommunicatorStatistics {
   std::int64_t calls = 0;
-  std::int64_t bytes = 0;      // payload this rank contributed
-  double seconds = 0.0;        // time spent inside calls and waits
+  std::int64_t bytes = 0;  // payload this rank contributed
+  double seconds = 0.0;    // time spent inside calls and waits
 };
 
-// One operation as one rank calls it. What every rank of the group must agree on, and what error messages say.
+// One operation as one rank calls it. What every rank of the group must agree on, and what error
+// messages say.
 struct CollectiveCall {
   const char* operation = "";
-  std::int64_t sequence = 0;        // 1 is the group's (for send and receive: the pair's) first
-  std::int64_t bytes = 0;           // payload this rank contributes
+  std::int64_t sequence = 0;  // 1 is the group's (for send and receive: the pair's) first
+  std::int64_t bytes = 0;     // payload this rank contributes
   std::optional<DType> dtype = {};
   std::optional<ReduceOp> reduce = {};
-  int peer = -1;                    // the root of a broadcast, the other end of a send or receive
-  bool is_pair = false;             // a send or receive: only two ranks take part
+  int peer = -1;         // the root of a broadcast, the other end of a send or receive
+  bool is_pair = false;  // a send or receive: only two ranks take part
 
   // "all_reduce(sum) of 8192 bytes f32"
   std::string signature() const;
 };
 
-// A collective in flight. wait() must be called before the tensor is touched again, by the thread that started it and
-// while the communicator lives.
+// A collective in flight. wait() must be called before the tensor is touched again, by the thread
+// that started it and while the communicator lives.
 class [[nodiscard]] Pending {
  public:
   Pending() = default;
@@ -57,15 +58,15 @@ class [[nodiscard]] Pending {
   std::function<void()> wait_;
 };
 
-// Every rank of the group calls the same operations in the same order with the same sizes and dtypes; the thread
-// communicator checks that and names the ranks that differ. Tensors are on the host. Every operation has a
-// sequence number and a timeout: it throws CollectiveTimeout when the others do not come, and PeerFailed once another
-// rank has aborted. A communicator is used by one thread, its rank's.
-// Sums have the same bits on every rank and in every run: threads add in rank order, bf16 in f32 and rounded once;
-// MPI in an order fixed by group and element count, bf16 rounded after each addition.
-// Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the rest.
-// `in` and `out` must not overlap, except that `in` of all_gather and `out` of reduce_scatter may be exactly this
-// rank's part of the other.
+// Every rank of the group calls the same operations in the same order with the same sizes and
+// dtypes; the thread communicator checks that and names the ranks that differ. Tensors are on the
+// host. Every operation has a sequence number and a timeout: it throws CollectiveTimeout when the
+// others do not come, and PeerFailed once another rank has aborted. A communicator is used by one
+// thread, its rank's. Sums have the same bits on every rank and in every run: threads add in rank
+// order, bf16 in f32 and rounded once; MPI in an order fixed by group and element count, bf16
+// rounded after each addition. Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the rest.
+// `in` and `out` must not overlap, except that `in` of all_gather and `out` of reduce_scatter may
+// be exactly this rank's part of the other.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -80,21 +81,24 @@ class Communicator {
   void all_gather(const Tensor& in, const Tensor& out);
   // in holds size() times as many elements as out; out is the sum over ranks of this rank's part.
   void reduce_scatter(const Tensor& in, const Tensor& out);
-  // in and out hold size() equal parts; part r of in goes to rank r, part r of out came from rank r.
+  // in and out hold size() equal parts; part r of in goes to rank r, part r of out came from rank
+  // r.
   void all_to_all(const Tensor& in, const Tensor& out);
   void broadcast(const Tensor& tensor, int root);
-  // Returns once the peer has begun to receive: two ranks that both send first wait for ever (until the timeout).
+  // Returns once the peer has begun to receive: two ranks that both send first wait for ever (until
+  // the timeout).
   void send(const Tensor& tensor, int peer);
   void receive(const Tensor& tensor, int peer);
-  // Runs while the caller computes, and while it waits in other operations, on this group or another. Never needs the
-  // other ranks to wait for it: it is enough that they have started it.
+  // Runs while the caller computes, and while it waits in other operations, on this group or
+  // another. Never needs the other ranks to wait for it: it is enough that they have started it.
   Pending start_all_reduce(const Tensor& tensor, ReduceOp op = ReduceOp::sum);
 
   // The ranks that give the same color, ordered by key, then by rank. Collective over this group.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name);
 
-  // Called by the rank that fails, with its reason. Threads: every later operation of every communicator derived from
-  // the same world throws PeerFailed on the other ranks, also when they already wait in one. MPI: ends the job.
+  // Called by the rank that fails, with its reason. Threads: every later operation of every
+  // communicator derived from the same world throws PeerFailed on the other ranks, also when they
+  // already wait in one. MPI: ends the job.
   virtual void abort(const std::string& reason) noexcept = 0;
 
   const CommunicatorStatistics& statistics() const { return statistics_; }
@@ -102,7 +106,8 @@ class Communicator {
  protected:
   Communicator(int rank, int size, std::string name);
 
-  // Arguments have been checked. A call whose tensors are empty is made nevertheless: it is part of the order.
+  // Arguments have been checked. A call whose tensors are empty is made nevertheless: it is part of
+  // the order.
   using Call = CollectiveCall;
   virtual void do_barrier(const Call&) = 0;
   virtual void do_all_reduce(const Call&, const Tensor&) = 0;

@@ -47,7 +47,8 @@ void GradientReducer::attach(Tape& tape) {
 void GradientReducer::mark_ready(const Variable& parameter) {
   const auto found = bucket_of_.find(parameter.id());
   FILIGREE_CHECK(found != bucket_of_.end(), parameter.name(), " has a gradient but is not reduced");
-  // A use that no gradient flowed through leaves nothing to sum; finish() says so if it stays that way.
+  // A use that no gradient flowed through leaves nothing to sum; finish() says so if it stays that
+  // way.
   if (!parameter.gradient().defined()) return;
   ++buckets_[found->second].ready;
   start_ready_buckets();
@@ -65,8 +66,10 @@ void GradientReducer::start_ready_buckets() {
 std::int64_t GradientReducer::begin_of(std::size_t parameter) const {
   const Tensor gradient = parameters_[parameter].gradient();
   FILIGREE_CHECK(gradient.shares_storage_with(flat_) && gradient.dtype() == flat_.dtype(),
-                 "the gradient of ", parameters_[parameter].name(), " does not lie in the flat buffer");
-  const auto bytes = static_cast<const std::byte*>(gradient.raw()) - static_cast<const std::byte*>(flat_.raw());
+                 "the gradient of ", parameters_[parameter].name(),
+                 " does not lie in the flat buffer");
+  const auto bytes =
+      static_cast<const std::byte*>(gradient.raw()) - static_cast<const std::byte*>(flat_.raw());
   return bytes / size_of(flat_.dtype());
 }
 
@@ -82,7 +85,8 @@ void GradientReducer::start(Bucket& bucket) {
     const std::int64_t end = begin_of(last - 1) + parameters_[last - 1].shape().numel();
     bucket.runs.push_back({i, last, flat_.flat(begin, {end - begin}), Pending()});
     Run& run = bucket.runs.back();
-    if (must_sum(run, Axis::data)) run.pending = mesh_.on(Axis::data).start_all_reduce(run.elements);
+    if (must_sum(run, Axis::data))
+      run.pending = mesh_.on(Axis::data).start_all_reduce(run.elements);
     i = last;
   }
 }

@@ -10,16 +10,19 @@
 
 namespace filigree {
 
-// For every parameter and every axis on which its gradient arrived as partial, the sum over that axis: derived from the
-// placements that backward produced, never from a list. Parameters are grouped into buckets of consecutive
-// gradients; a bucket whose parameters are all ready starts its data-axis all-reduce while backward goes on.
+// For every parameter and every axis on which its gradient arrived as partial, the sum over that
+// axis: derived from the placements that backward produced, never from a list. Parameters are
+// grouped into buckets of consecutive gradients; a bucket whose parameters are all ready starts its
+// data-axis all-reduce while backward goes on.
 //
-// Buckets start from the last to the first, whatever order gradients become ready in, so that all ranks launch the same
-// collectives in the same order. Sums over the other axes follow in finish(). A bucket whose parameters are
-// partial on different axes is reduced in runs of equal ones; gaps between parameters of a run are summed with them.
+// Buckets start from the last to the first, whatever order gradients become ready in, so that all
+// ranks launch the same collectives in the same order. Sums over the other axes follow in finish().
+// A bucket whose parameters are partial on different axes is reduced in runs of equal ones; gaps
+// between parameters of a run are summed with them.
 //
-// Precondition: the gradient buffers lie in `flat` in the order of `parameters`, without overlap, gaps between them
-// hold numbers; every rank has the same parameters in the same order. The mesh must outlive the reducer.
+// Precondition: the gradient buffers lie in `flat` in the order of `parameters`, without overlap,
+// gaps between them hold numbers; every rank has the same parameters in the same order. The mesh
+// must outlive the reducer.
 class GradientReducer {
  public:
   struct Options {
@@ -27,10 +30,11 @@ class GradientReducer {
   };
   GradientReducer(const Mesh& mesh, std::vector<Variable> parameters, Tensor flat, Options options);
 
-  // Hooks the last backward pass of a step; the hook lives until finish(), and the tape must live until then.
+  // Hooks the last backward pass of a step; the hook lives until finish(), and the tape must live
+  // until then.
   void attach(Tape& tape);
-  // Reduces what is left and waits for what is in flight. Afterwards no gradient is partial on any axis.
-  // Throws InternalError that names the parameters no gradient has reached.
+  // Reduces what is left and waits for what is in flight. Afterwards no gradient is partial on any
+  // axis. Throws InternalError that names the parameters no gradient has reached.
   void finish();
 
  private:
@@ -58,7 +62,7 @@ class GradientReducer {
   Tensor flat_;
   std::vector<Bucket> buckets_;
   std::unordered_map<const void*, std::size_t> bucket_of_;  // by parameter id
-  std::size_t unstarted_ = 0;                               // buckets [0, unstarted_) have not started
+  std::size_t unstarted_ = 0;  // buckets [0, unstarted_) have not started
   Tape* tape_ = nullptr;
 };
 

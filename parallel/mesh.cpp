@@ -15,10 +15,14 @@ constexpr std::array<AxisAbbreviation, kAxes.size()> kAbbreviations = {
 // How far apart in the world two neighbours along `axis` are.
 int stride_of(const MeshShape& shape, Axis axis) {
   switch (axis) {
-    case Axis::tensor: return 1;
-    case Axis::context: return shape.tensor;
-    case Axis::data: return shape.tensor * shape.context;
-    case Axis::pipeline: break;
+    case Axis::tensor:
+      return 1;
+    case Axis::context:
+      return shape.tensor;
+    case Axis::data:
+      return shape.tensor * shape.context;
+    case Axis::pipeline:
+      break;
   }
   return shape.tensor * shape.context * shape.data;
 }
@@ -27,10 +31,14 @@ int stride_of(const MeshShape& shape, Axis axis) {
 
 int MeshShape::operator[](Axis axis) const {
   switch (axis) {
-    case Axis::pipeline: return pipeline;
-    case Axis::data: return data;
-    case Axis::context: return context;
-    case Axis::tensor: break;
+    case Axis::pipeline:
+      return pipeline;
+    case Axis::data:
+      return data;
+    case Axis::context:
+      return context;
+    case Axis::tensor:
+      break;
   }
   return tensor;
 }
@@ -69,8 +77,8 @@ std::string Mesh::describe() const {
 }
 
 ShardRange shard_range(std::int64_t total, int size, int rank) {
-  FILIGREE_CHECK(total >= 0 && size >= 1 && rank >= 0 && rank < size, "shard ", rank, " of ", size, " of ",
-                 total);
+  FILIGREE_CHECK(total >= 0 && size >= 1 && rank >= 0 && rank < size, "shard ", rank, " of ", size,
+                 " of ", total);
   const std::int64_t base = total / size, larger = total % size;
   const std::int64_t begin = rank * base + std::min<std::int64_t>(rank, larger);
   return {begin, begin + base + (rank < larger ? 1 : 0)};

@@ -11,8 +11,8 @@
 
 namespace filigree {
 
-// Degrees along the axes; their product is the world size. Tensor ranks are neighbours, then context, data,
-// pipeline: rank = ((p * data + d) * context + c) * tensor + t.
+// Degrees along the axes; their product is the world size. Tensor ranks are neighbours, then
+// context, data, pipeline: rank = ((p * data + d) * context + c) * tensor + t.
 struct MeshShape {
   int pipeline = 1, data = 1, context = 1, tensor = 1;
   int world() const { return pipeline * data * context * tensor; }
@@ -39,7 +39,8 @@ class Mesh {
   std::array<std::unique_ptr<Communicator>, kAxes.size()> axes_;
 };
 
-// The part [begin, end) of `total` that rank `rank` of `size` owns: sizes differ by at most one, the larger ones come first.
+// The part [begin, end) of `total` that rank `rank` of `size` owns: sizes differ by at most one,
+// the larger ones come first.
 struct ShardRange {
   std::int64_t begin = 0, end = 0;
   std::int64_t size() const { return end - begin; }

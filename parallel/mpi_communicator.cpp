@@ -18,14 +18,20 @@ using Clock = std::chrono::steady_clock;
 
 MPI_Datatype mpi_type(DType dtype) {
   switch (dtype) {
-    case DType::f64: return MPI_DOUBLE;
-    case DType::f32: return MPI_FLOAT;
+    case DType::f64:
+      return MPI_DOUBLE;
+    case DType::f32:
+      return MPI_FLOAT;
     case DType::bf16:
     case DType::f16:
-    case DType::u16: return MPI_UINT16_T;
-    case DType::i64: return MPI_INT64_T;
-    case DType::i32: return MPI_INT32_T;
-    case DType::u8: break;
+    case DType::u16:
+      return MPI_UINT16_T;
+    case DType::i64:
+      return MPI_INT64_T;
+    case DType::i32:
+      return MPI_INT32_T;
+    case DType::u8:
+      break;
   }
   return MPI_UINT8_T;
 }
@@ -34,8 +40,8 @@ void* element(const Tensor& tensor, std::int64_t index) {
   return static_cast<std::byte*>(tensor.raw()) + index * size_of(tensor.dtype());
 }
 
-// Between two looks at a request. Ranks may be more than cores: the first milliseconds give the core away at once, later
-// ones sleep, so that a long wait costs nothing.
+// Between two looks at a request. Ranks may be more than cores: the first milliseconds give the
+// core away at once, later ones sleep, so that a long wait costs nothing.
 void pause(Clock::duration waited) {
   if (waited < 2ms)
     sched_yield();
@@ -46,20 +52,22 @@ void pause(Clock::duration waited) {
 // Pieces [begin, end) of at most `piece` elements.
 template <class Function>
 void for_pieces(std::int64_t total, std::int64_t piece, Function&& function) {
-  for (std::int64_t begin = 0; begin < total; begin += piece) function(begin, std::min(total, begin + piece));
+  for (std::int64_t begin = 0; begin < total; begin += piece)
+    function(begin, std::min(total, begin + piece));
 }
 
 // Elements [begin, end) of each of `parts` equal parts of `whole`, one after another; and back.
 Tensor pack(const Tensor& whole, int parts, std::int64_t begin, std::int64_t end) {
   const std::int64_t stride = whole.numel() / parts, count = end - begin;
-  const Tensor packed = Tensor::empty({parts * count}, whole.dtype(), host_allocator(),
-                                      MemoryUse::communication);
+  const Tensor packed =
+      Tensor::empty({parts * count}, whole.dtype(), host_allocator(), MemoryUse::communication);
   for (int p = 0; p < parts; ++p)
     packed.flat(p * count, {count}).copy_from(whole.flat(p * stride + begin, {count}));
   return packed;
 }
 
-void unpack(const Tensor& packed, const Tensor& whole, int parts, std::int64_t begin, std::int64_t end) {
+void unpack(const Tensor& packed, const Tensor& whole, int parts, std::int64_t begin,
+            std::int64_t end) {
   const std::int64_t stride = whole.numel() / parts, count = end - begin;
   for (int p = 0; p < parts; ++p)
     whole.flat(p * stride + begin, {count}).copy_from(packed.flat(p * count, {count}));
@@ -134,7 +142,8 @@ MpiCommunicator::MpiCommunicator(std::shared_ptr<MpiWorld> world, MPI_Comm comm,
 }
 
 MpiCommunicator::~MpiCommunicator() {
-  // Left by an exception: the job is about to end, and MPI may still write to these tensors until then.
+  // Left by an exception: the job is about to end, and MPI may still write to these tensors until
+  // then.
   if (!in_flight_.empty()) {
     new std::list<InFlight>(std::move(in_flight_));
     return;
@@ -154,8 +163,9 @@ void MpiCommunicator::await(const Call& call, std::span<MPI_Request> requests) {
   const auto start = Clock::now();
   for (;;) {
     int done = 0;
-    check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
-              call.operation);
+    check_mpi(
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
+        call.operation);
     if (done != 0) return;
     const auto waited = Clock::now() - start;
     if (!call.is_pair && waited > 50ms) {
@@ -175,8 +185,8 @@ void MpiCommunicator::time_out(const Call& call) const {
     for (const int r : roll_call_.missing(call.sequence))
       missing += str(missing.empty() ? "" : ", ", name_of_member(r));
   }
-  throw CollectiveTimeout(str(name_of_member(rank()), " in ", call.operation, " #", call.sequence, " on ",
-                              name(), " (", call.bytes, " bytes) waited ",
+  throw CollectiveTimeout(str(name_of_member(rank()), " in ", call.operation, " #", call.sequence,
+                              " on ", name(), " (", call.bytes, " bytes) waited ",
                               world_->options.timeout.count(), " ms in vain for ", missing));
 }
 
@@ -187,12 +197,13 @@ void MpiCommunicator::do_barrier(const Call& call) {
   await(call, request);
 }
 
-MpiCommunicator::Requests MpiCommunicator::begin_all_reduce(const Call& call, const Tensor& tensor) {
+MpiCommunicator::Requests MpiCommunicator::begin_all_reduce(const Call& call,
+                                                            const Tensor& tensor) {
   Requests requests;
   for_pieces(tensor.numel(), max_count(), [&](std::int64_t begin, std::int64_t end) {
     check_mpi(MPI_Iallreduce(MPI_IN_PLACE, element(tensor, begin), static_cast<int>(end - begin),
-                             mpi_type(tensor.dtype()), world_->op_of(tensor.dtype(), *call.reduce), comm_,
-                             &requests.emplace_back(MPI_REQUEST_NULL)),
+                             mpi_type(tensor.dtype()), world_->op_of(tensor.dtype(), *call.reduce),
+                             comm_, &requests.emplace_back(MPI_REQUEST_NULL)),
               "MPI_Iallreduce");
   });
   return requests;
@@ -224,7 +235,8 @@ std::function<void()> MpiCommunicator::do_start_all_reduce(const Call& call, con
 void MpiCommunicator::do_all_gather(const Call& call, const Tensor& in, const Tensor& out) {
   const MPI_Datatype type = mpi_type(in.dtype());
   const auto gather = [&](const void* from, void* to, std::int64_t count) {
-    const bool in_place = from == static_cast<std::byte*>(to) + rank() * count * size_of(in.dtype());
+    const bool in_place =
+        from == static_cast<std::byte*>(to) + rank() * count * size_of(in.dtype());
     const auto guard = watch(call);
     MPI_Request request = MPI_REQUEST_NULL;
     check_mpi(MPI_Iallgather(in_place ? MPI_IN_PLACE : from, static_cast<int>(count), type, to,
@@ -263,8 +275,8 @@ void MpiCommunicator::do_all_to_all(const Call& call, const Tensor& in, const Te
   const auto exchange = [&](const void* from, void* to, std::int64_t count) {
     const auto guard = watch(call);
     MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ialltoall(from, static_cast<int>(count), type, to, static_cast<int>(count), type, comm_,
-                            &request),
+    check_mpi(MPI_Ialltoall(from, static_cast<int>(count), type, to, static_cast<int>(count), type,
+                            comm_, &request),
               "MPI_Ialltoall");
     await(call, request);
   };
@@ -272,7 +284,8 @@ void MpiCommunicator::do_all_to_all(const Call& call, const Tensor& in, const Te
   if (part <= part_limit()) return exchange(in.raw(), out.raw(), part);
   for_pieces(part, part_limit(), [&](std::int64_t begin, std::int64_t end) {
     const Tensor from = pack(in, size(), begin, end);
-    const Tensor to = Tensor::empty(from.shape(), in.dtype(), host_allocator(), MemoryUse::communication);
+    const Tensor to =
+        Tensor::empty(from.shape(), in.dtype(), host_allocator(), MemoryUse::communication);
     exchange(from.raw(), to.raw(), end - begin);
     unpack(to, out, size(), begin, end);
   });
@@ -282,9 +295,10 @@ void MpiCommunicator::do_broadcast(const Call& call, const Tensor& tensor) {
   const auto guard = watch(call);
   Requests requests;
   for_pieces(tensor.numel(), max_count(), [&](std::int64_t begin, std::int64_t end) {
-    check_mpi(MPI_Ibcast(element(tensor, begin), static_cast<int>(end - begin), mpi_type(tensor.dtype()),
-                         call.peer, comm_, &requests.emplace_back(MPI_REQUEST_NULL)),
-              "MPI_Ibcast");
+    check_mpi(
+        MPI_Ibcast(element(tensor, begin), static_cast<int>(end - begin), mpi_type(tensor.dtype()),
+                   call.peer, comm_, &requests.emplace_back(MPI_REQUEST_NULL)),
+        "MPI_Ibcast");
   });
   await(call, requests);
 }
@@ -293,8 +307,8 @@ void MpiCommunicator::do_send(const Call& call, const Tensor& tensor) {
   const auto send = [&](std::int64_t begin, std::int64_t end) {
     const auto guard = watch(call);
     MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Issend(element(tensor, begin), static_cast<int>(end - begin), mpi_type(tensor.dtype()),
-                         call.peer, mpi_tag::kData, comm_, &request),
+    check_mpi(MPI_Issend(element(tensor, begin), static_cast<int>(end - begin),
+                         mpi_type(tensor.dtype()), call.peer, mpi_tag::kData, comm_, &request),
               "MPI_Issend");
     await(call, request);
   };
@@ -306,8 +320,8 @@ void MpiCommunicator::do_receive(const Call& call, const Tensor& tensor) {
   const auto receive = [&](std::int64_t begin, std::int64_t end) {
     const auto guard = watch(call);
     MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Irecv(element(tensor, begin), static_cast<int>(end - begin), mpi_type(tensor.dtype()),
-                        call.peer, mpi_tag::kData, comm_, &request),
+    check_mpi(MPI_Irecv(element(tensor, begin), static_cast<int>(end - begin),
+                        mpi_type(tensor.dtype()), call.peer, mpi_tag::kData, comm_, &request),
               "MPI_Irecv");
     await(call, request);
   };

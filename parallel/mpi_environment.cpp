@@ -13,9 +13,11 @@
 namespace filigree {
 
 bool MpiEnvironment::launched_by_mpi() {
-  // Set by Open MPI's mpirun, by MPICH's and Intel's (and srun --mpi=pmi2), and by every PMIx launcher.
+  // Set by Open MPI's mpirun, by MPICH's and Intel's (and srun --mpi=pmi2), and by every PMIx
+  // launcher.
   constexpr std::array<const char*, 3> names = {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMIX_RANK"};
-  return std::any_of(names.begin(), names.end(), [](const char* n) { return std::getenv(n) != nullptr; });
+  return std::any_of(names.begin(), names.end(),
+                     [](const char* n) { return std::getenv(n) != nullptr; });
 }
 
 MpiEnvironment::MpiEnvironment(int* argc, char*** argv)

@@ -11,12 +11,13 @@ namespace filigree {
 
 struct MpiWorld;
 
-// Initialises MPI for its lifetime, when the process was started by an MPI launcher; otherwise it does not touch MPI and
-// the world is this process alone. Finalises on destruction unless an exception is under way, in which case it ends
-// the job so that no other rank waits for this one. Only the thread that makes it may use its communicators.
+// Initialises MPI for its lifetime, when the process was started by an MPI launcher; otherwise it
+// does not touch MPI and the world is this process alone. Finalises on destruction unless an
+// exception is under way, in which case it ends the job so that no other rank waits for this one.
+// Only the thread that makes it may use its communicators.
 //
-// A main function that catches everything inside the environment's lifetime and calls abort(code) on failure keeps
-// the exit code of the first rank that failed:
+// A main function that catches everything inside the environment's lifetime and calls abort(code)
+// on failure keeps the exit code of the first rank that failed:
 //   MpiEnvironment mpi(&argc, &argv);
 //   try { ... mpi.world(timeout) ... } catch (const Error& e) { print(e); mpi.abort(e.code()); }
 class MpiEnvironment {
@@ -29,8 +30,9 @@ class MpiEnvironment {
   // Whether the process was started by mpirun (or srun): otherwise the world has one rank.
   static bool launched_by_mpi();
 
-  // Collective. `timeout` is every collective's, here and in all groups split from this world. A rank that stays inside
-  // MPI for a quarter longer is ended with exit code 76 by the world's watchdog.
+  // Collective. `timeout` is every collective's, here and in all groups split from this world. A
+  // rank that stays inside MPI for a quarter longer is ended with exit code 76 by the world's
+  // watchdog.
   std::shared_ptr<Communicator> world(std::chrono::milliseconds timeout);
   int local_rank() const { return local_rank_; }  // among the ranks of this host
   int local_size() const { return local_size_; }

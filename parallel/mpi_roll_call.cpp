@@ -35,7 +35,8 @@ void MpiRollCall::announce(std::int64_t sequence) {
   for (int peer = 0; peer < size_; ++peer) {
     if (peer == rank_) continue;
     MPI_Request& request = sent_.back().requests.emplace_back();
-    check_mpi(MPI_Isend(&sent_.back().sequence, 1, MPI_INT64_T, peer, mpi_tag::kRollCall, comm_, &request),
+    check_mpi(MPI_Isend(&sent_.back().sequence, 1, MPI_INT64_T, peer, mpi_tag::kRollCall, comm_,
+                        &request),
               "MPI_Isend");
   }
 }
@@ -44,7 +45,8 @@ void MpiRollCall::listen(std::int64_t sequence) {
   for (;;) {
     int arrived = 0;
     MPI_Status status;
-    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, mpi_tag::kRollCall, comm_, &arrived, &status), "MPI_Iprobe");
+    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, mpi_tag::kRollCall, comm_, &arrived, &status),
+              "MPI_Iprobe");
     if (arrived == 0) return;
     std::int64_t theirs = 0;
     check_mpi(MPI_Recv(&theirs, 1, MPI_INT64_T, status.MPI_SOURCE, mpi_tag::kRollCall, comm_,

@@ -9,9 +9,10 @@
 
 namespace filigree {
 
-// MPI does not say who keeps a collective from finishing. A rank that has waited for long therefore tells all others of
-// the group how far it has come (the sequence number of its collective), and every rank that waits too answers. Those
-// that have not been heard of when the time is over are the missing ones. Costs nothing until a rank waits for long.
+// MPI does not say who keeps a collective from finishing. A rank that has waited for long therefore
+// tells all others of the group how far it has come (the sequence number of its collective), and
+// every rank that waits too answers. Those that have not been heard of when the time is over are
+// the missing ones. Costs nothing until a rank waits for long.
 class MpiRollCall {
  public:
   explicit MpiRollCall(MPI_Comm comm);
@@ -19,7 +20,8 @@ class MpiRollCall {
   MpiRollCall(const MpiRollCall&) = delete;
   MpiRollCall& operator=(const MpiRollCall&) = delete;
 
-  // Tells the others that this rank has joined collective `sequence`. Again for the same sequence: nothing.
+  // Tells the others that this rank has joined collective `sequence`. Again for the same sequence:
+  // nothing.
   void announce(std::int64_t sequence);
   // Takes in what has arrived; answers with `sequence` when anything has.
   void listen(std::int64_t sequence);

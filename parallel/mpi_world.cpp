@@ -36,8 +36,8 @@ std::vector<std::string> gather_hosts(int ranks) {
   return hosts;
 }
 
-// The watchdog's thread must not enter MPI: the main thread is stuck in there. The launcher sees a rank end with an error
-// and ends the others.
+// The watchdog's thread must not enter MPI: the main thread is stuck in there. The launcher sees a
+// rank end with an error and ends the others.
 void end_process(const std::string& sentence) {
   std::fprintf(stderr, "%s; ending the job\n", sentence.c_str());
   std::fflush(stderr);
@@ -81,9 +81,12 @@ std::string MpiWorld::name_of_rank(int world_rank) const {
 MPI_Op MpiWorld::op_of(DType dtype, ReduceOp op) const {
   const bool bf16 = dtype == DType::bf16;
   switch (op) {
-    case ReduceOp::sum: return bf16 ? bf16_sum : MPI_SUM;
-    case ReduceOp::max: return bf16 ? bf16_max : MPI_MAX;
-    case ReduceOp::min: break;
+    case ReduceOp::sum:
+      return bf16 ? bf16_sum : MPI_SUM;
+    case ReduceOp::max:
+      return bf16 ? bf16_max : MPI_MAX;
+    case ReduceOp::min:
+      break;
   }
   return bf16 ? bf16_min : MPI_MIN;
 }

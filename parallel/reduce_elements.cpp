@@ -41,12 +41,18 @@ template <ReduceOp op>
 void reduce_with(DType dtype, std::span<const void* const> inputs, std::span<void* const> outputs,
                  std::int64_t count) {
   switch (dtype) {
-    case DType::f64: return reduce_typed<op, double>(inputs, outputs, count);
-    case DType::f32: return reduce_typed<op, float>(inputs, outputs, count);
-    case DType::bf16: return reduce_typed<op, BFloat16>(inputs, outputs, count);
-    case DType::i64: return reduce_typed<op, std::int64_t>(inputs, outputs, count);
-    case DType::i32: return reduce_typed<op, std::int32_t>(inputs, outputs, count);
-    default: FILIGREE_CHECK(false, "cannot reduce ", name_of(dtype));
+    case DType::f64:
+      return reduce_typed<op, double>(inputs, outputs, count);
+    case DType::f32:
+      return reduce_typed<op, float>(inputs, outputs, count);
+    case DType::bf16:
+      return reduce_typed<op, BFloat16>(inputs, outputs, count);
+    case DType::i64:
+      return reduce_typed<op, std::int64_t>(inputs, outputs, count);
+    case DType::i32:
+      return reduce_typed<op, std::int32_t>(inputs, outputs, count);
+    default:
+      FILIGREE_CHECK(false, "cannot reduce ", name_of(dtype));
   }
 }
 
@@ -55,9 +61,12 @@ void reduce_with(DType dtype, std::span<const void* const> inputs, std::span<voi
 void reduce_elements(DType dtype, ReduceOp op, std::span<const void* const> inputs,
                      std::span<void* const> outputs, std::int64_t count) {
   switch (op) {
-    case ReduceOp::sum: return reduce_with<ReduceOp::sum>(dtype, inputs, outputs, count);
-    case ReduceOp::max: return reduce_with<ReduceOp::max>(dtype, inputs, outputs, count);
-    case ReduceOp::min: return reduce_with<ReduceOp::min>(dtype, inputs, outputs, count);
+    case ReduceOp::sum:
+      return reduce_with<ReduceOp::sum>(dtype, inputs, outputs, count);
+    case ReduceOp::max:
+      return reduce_with<ReduceOp::max>(dtype, inputs, outputs, count);
+    case ReduceOp::min:
+      return reduce_with<ReduceOp::min>(dtype, inputs, outputs, count);
   }
 }
 

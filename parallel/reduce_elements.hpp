@@ -7,8 +7,8 @@
 
 namespace filigree {
 
-// Element i of every output = inputs[0][i] op inputs[1][i] op ..., in this order, bf16 in f32 and rounded once. An
-// output may be one of the inputs.
+// Element i of every output = inputs[0][i] op inputs[1][i] op ..., in this order, bf16 in f32 and
+// rounded once. An output may be one of the inputs.
 void reduce_elements(DType dtype, ReduceOp op, std::span<const void* const> inputs,
                      std::span<void* const> outputs, std::int64_t count);
 

@@ -12,9 +12,15 @@ class SelfCommunicator final : public Communicator {
  protected:
   void do_barrier(const Call&) override {}
   void do_all_reduce(const Call&, const Tensor&) override {}
-  void do_all_gather(const Call&, const Tensor& in, const Tensor& out) override { out.copy_from(in); }
-  void do_reduce_scatter(const Call&, const Tensor& in, const Tensor& out) override { out.copy_from(in); }
-  void do_all_to_all(const Call&, const Tensor& in, const Tensor& out) override { out.copy_from(in); }
+  void do_all_gather(const Call&, const Tensor& in, const Tensor& out) override {
+    out.copy_from(in);
+  }
+  void do_reduce_scatter(const Call&, const Tensor& in, const Tensor& out) override {
+    out.copy_from(in);
+  }
+  void do_all_to_all(const Call&, const Tensor& in, const Tensor& out) override {
+    out.copy_from(in);
+  }
   void do_broadcast(const Call&, const Tensor&) override {}
   // The base class has refused every peer: there is none.
   void do_send(const Call&, const Tensor&) override {}

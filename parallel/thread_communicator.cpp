@@ -21,8 +21,8 @@ Tensor part_of(const Tensor& tensor, int part, int parts) {
   return tensor.flat(part * count, {count});
 }
 
-// Slice `part` of the elements, summed over ranks in rank order and written to every rank. No rank touches another
-// slice, so the ranks can share the work in place.
+// Slice `part` of the elements, summed over ranks in rank order and written to every rank. No rank
+// touches another slice, so the ranks can share the work in place.
 void reduce_slice(Meeting& meeting, int part) {
   const Tensor& any = meeting.by_rank[0].in;
   const ShardRange range = shard_range(any.numel(), static_cast<int>(meeting.by_rank.size()), part);
@@ -50,7 +50,8 @@ void exchange_to_rank(Meeting& meeting, int to) {
   const int ranks = static_cast<int>(meeting.by_rank.size());
   const Tensor& out = meeting.by_rank[static_cast<std::size_t>(to)].out;
   for (int from = 0; from < ranks; ++from)
-    part_of(out, from, ranks).copy_from(part_of(meeting.by_rank[static_cast<std::size_t>(from)].in, to, ranks));
+    part_of(out, from, ranks)
+        .copy_from(part_of(meeting.by_rank[static_cast<std::size_t>(from)].in, to, ranks));
 }
 
 void broadcast_to_rank(Meeting& meeting, int to) {
@@ -65,7 +66,8 @@ std::vector<int> ranks_of_color(const Meeting& meeting, int color) {
   for (std::size_t r = 0; r < meeting.by_rank.size(); ++r)
     if (meeting.by_rank[r].color == color) ranks.push_back(static_cast<int>(r));
   std::stable_sort(ranks.begin(), ranks.end(), [&](int a, int b) {
-    return meeting.by_rank[static_cast<std::size_t>(a)].key < meeting.by_rank[static_cast<std::size_t>(b)].key;
+    return meeting.by_rank[static_cast<std::size_t>(a)].key <
+           meeting.by_rank[static_cast<std::size_t>(b)].key;
   });
   return ranks;
 }
@@ -96,7 +98,9 @@ class ThreadCommunicator final : public Communicator {
   void do_broadcast(const Call& call, const Tensor& tensor) override {
     meet(call, {tensor, tensor}, size(), broadcast_to_rank);
   }
-  void do_send(const Call& call, const Tensor& tensor) override { meet_peer(call, tensor, rank(), call.peer); }
+  void do_send(const Call& call, const Tensor& tensor) override {
+    meet_peer(call, tensor, rank(), call.peer);
+  }
   void do_receive(const Call& call, const Tensor& tensor) override {
     meet_peer(call, tensor, call.peer, rank());
   }
@@ -136,8 +140,8 @@ std::unique_ptr<Communicator> ThreadCommunicator::do_split(const Call& call, int
       std::vector<int> members;
       for (const int r : ranks_of_color(meeting, c.color))
         members.push_back(group_->members()[static_cast<std::size_t>(r)]);
-      meeting.groups[c.color] =
-          std::make_shared<ThreadGroup>(group_->world(), std::move(members), name, group_->timeout());
+      meeting.groups[c.color] = std::make_shared<ThreadGroup>(group_->world(), std::move(members),
+                                                              name, group_->timeout());
     }
   };
   const auto meeting = meet(call, std::move(contribution), 1, make_groups);

@@ -13,10 +13,12 @@ std::string join_ranks(const std::vector<int>& ranks) {
   return text;
 }
 
-// Whether two calls of one meeting fit. The two ends of a pair differ in operation and peer, by nature.
+// Whether two calls of one meeting fit. The two ends of a pair differ in operation and peer, by
+// nature.
 bool agree(const CollectiveCall& a, const CollectiveCall& b) {
   if (a.bytes != b.bytes || a.dtype != b.dtype || a.reduce != b.reduce) return false;
-  return (a.is_pair && b.is_pair) || (std::strcmp(a.operation, b.operation) == 0 && a.peer == b.peer);
+  return (a.is_pair && b.is_pair) ||
+         (std::strcmp(a.operation, b.operation) == 0 && a.peer == b.peer);
 }
 
 std::string described_with_root(const CollectiveCall& call, const std::vector<int>& members) {
@@ -42,8 +44,8 @@ void ThreadWorld::depart(int rank) {
   changed.notify_all();
 }
 
-ThreadGroup::ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> members, std::string name,
-                         std::chrono::milliseconds timeout)
+ThreadGroup::ThreadGroup(std::shared_ptr<ThreadWorld> world, std::vector<int> members,
+                         std::string name, std::chrono::milliseconds timeout)
     : world_(std::move(world)),
       members_(std::move(members)),
       name_(std::move(name)),
@@ -55,7 +57,8 @@ ThreadGroup::Key ThreadGroup::key_of(int rank, const CollectiveCall& call) {
   return sends ? Key{rank, call.peer, call.sequence} : Key{call.peer, rank, call.sequence};
 }
 
-ThreadGroup::Meeting& ThreadGroup::meeting_of(const Key& key, int rank, const CollectiveCall& call) {
+ThreadGroup::Meeting& ThreadGroup::meeting_of(const Key& key, int rank,
+                                              const CollectiveCall& call) {
   std::shared_ptr<Meeting>& meeting = meetings_[key];
   if (meeting) return *meeting;
   meeting = std::make_shared<Meeting>();
@@ -80,7 +83,8 @@ std::shared_ptr<ThreadGroup::Meeting> ThreadGroup::join(int rank, const Collecti
   Meeting& meeting = meeting_of(key, rank, call);
   if (meeting.gave_up >= 0) {
     const int gone = world_rank(meeting.gave_up);
-    throw PeerFailed(str("rank ", gone, " gave up waiting; ", described(rank, call), " came too late"), gone);
+    throw PeerFailed(
+        str("rank ", gone, " gave up waiting; ", described(rank, call), " came too late"), gone);
   }
   check_agreement(meeting, rank, call);
   meeting.by_rank[static_cast<std::size_t>(rank)] = std::move(contribution);
@@ -92,10 +96,10 @@ std::shared_ptr<ThreadGroup::Meeting> ThreadGroup::join(int rank, const Collecti
 void ThreadGroup::check_agreement(Meeting& meeting, int rank, const CollectiveCall& call) {
   if (meeting.mismatch.empty()) {
     if (agree(meeting.call, call)) return;
-    meeting.mismatch = str("operations do not match at #", call.sequence, " on ", name_, ": rank ",
-                           world_rank(meeting.first), " calls ",
-                           described_with_root(meeting.call, members_), ", rank ", world_rank(rank),
-                           " calls ", described_with_root(call, members_));
+    meeting.mismatch =
+        str("operations do not match at #", call.sequence, " on ", name_, ": rank ",
+            world_rank(meeting.first), " calls ", described_with_root(meeting.call, members_),
+            ", rank ", world_rank(rank), " calls ", described_with_root(call, members_));
     world_->changed.notify_all();
   }
   throw InternalError(meeting.mismatch);
@@ -127,16 +131,18 @@ void ThreadGroup::await_arrivals(std::unique_lock<std::mutex>& lock, int rank,
   }
 }
 
-void ThreadGroup::check_failures(int rank, const CollectiveCall& call, const Meeting& meeting) const {
+void ThreadGroup::check_failures(int rank, const CollectiveCall& call,
+                                 const Meeting& meeting) const {
   if (!meeting.mismatch.empty()) throw InternalError(meeting.mismatch);
   throw_if_aborted(rank, call);
   const std::vector<int> absent = missing(meeting);
   if (meeting.gave_up >= 0)
-    throw CollectiveTimeout(str(described(rank, call), " waited ", timeout_.count(), " ms in vain for ",
-                                join_ranks(absent)));
+    throw CollectiveTimeout(str(described(rank, call), " waited ", timeout_.count(),
+                                " ms in vain for ", join_ranks(absent)));
   for (const int other : absent)
     if (world_->departed[static_cast<std::size_t>(other)])
-      throw PeerFailed(str("rank ", other, " has ended; ", described(rank, call), " waits for it"), other);
+      throw PeerFailed(str("rank ", other, " has ended; ", described(rank, call), " waits for it"),
+                       other);
 }
 
 void ThreadGroup::throw_if_aborted(int rank, const CollectiveCall& call) const {
@@ -155,8 +161,8 @@ std::vector<int> ThreadGroup::missing(const Meeting& meeting) const {
 
 std::string ThreadGroup::described(int rank, const CollectiveCall& call) const {
   const std::string with = call.is_pair ? str(" with rank ", world_rank(call.peer)) : "";
-  return str("rank ", world_rank(rank), " in ", call.operation, " #", call.sequence, with, " on ", name_,
-             " (", call.bytes, " bytes)");
+  return str("rank ", world_rank(rank), " in ", call.operation, " #", call.sequence, with, " on ",
+             name_, " (", call.bytes, " bytes)");
 }
 
 }  // namespace filigree

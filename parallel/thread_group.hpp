@@ -14,12 +14,13 @@
 
 namespace filigree {
 
-// What all groups split from one world share. Everything below is guarded by `mutex`; one condition variable for all
-// groups, so that a failure wakes every waiting rank.
+// What all groups split from one world share. Everything below is guarded by `mutex`; one condition
+// variable for all groups, so that a failure wakes every waiting rank.
 struct ThreadWorld {
   explicit ThreadWorld(int ranks) : departed(static_cast<std::size_t>(ranks), false) {}
 
-  // Rank `rank` has failed: the others leave their operations with PeerFailed. The first caller's reason stays.
+  // Rank `rank` has failed: the others leave their operations with PeerFailed. The first caller's
+  // reason stays.
   void abort(int rank, const std::string& reason);
   // Rank `rank` will join no further operation.
   void depart(int rank);
@@ -33,23 +34,24 @@ struct ThreadWorld {
 
 class ThreadGroup {
  public:
-  // One operation on its way: ranks add what they bring, and when all have come, whoever is there does the work.
-  // No rank waits for another's wait(), so a started operation cannot deadlock with a blocking one.
+  // One operation on its way: ranks add what they bring, and when all have come, whoever is there
+  // does the work. No rank waits for another's wait(), so a started operation cannot deadlock with
+  // a blocking one.
   struct Meeting {
     struct Contribution {
       Tensor in, out;  // held here so that memory outlives a rank that leaves with an exception
       int color = 0, key = 0;
     };
-    CollectiveCall call;                    // as the first rank to come made it
-    int first = -1;                         // that rank
-    std::vector<int> participants;          // ranks of the group
-    std::vector<Contribution> by_rank;      // indexed by rank of the group
-    std::vector<bool> arrived;              // likewise
+    CollectiveCall call;                // as the first rank to come made it
+    int first = -1;                     // that rank
+    std::vector<int> participants;      // ranks of the group
+    std::vector<Contribution> by_rank;  // indexed by rank of the group
+    std::vector<bool> arrived;          // likewise
     std::size_t arrivals = 0;
     int next_part = 0, finished_parts = 0;
     std::size_t left = 0;
-    std::string mismatch;                   // why the operation can never be done
-    int gave_up = -1;                       // a rank whose patience ended
+    std::string mismatch;                                // why the operation can never be done
+    int gave_up = -1;                                    // a rank whose patience ended
     std::map<int, std::shared_ptr<ThreadGroup>> groups;  // split only: by color
 
     bool complete() const { return arrivals == participants.size(); }
@@ -67,13 +69,17 @@ class ThreadGroup {
   std::chrono::milliseconds timeout() const { return timeout_; }
   const std::shared_ptr<ThreadWorld>& world() const { return world_; }
 
-  // Adds a contribution without waiting. Throws InternalError when the calls do not match, PeerFailed.
-  std::shared_ptr<Meeting> join(int rank, const CollectiveCall& call, Meeting::Contribution contribution);
-  // Waits for the others, shares the work of `parts` parts with them, and returns when all of it is done.
+  // Adds a contribution without waiting. Throws InternalError when the calls do not match,
+  // PeerFailed.
+  std::shared_ptr<Meeting> join(int rank, const CollectiveCall& call,
+                                Meeting::Contribution contribution);
+  // Waits for the others, shares the work of `parts` parts with them, and returns when all of it is
+  // done.
   void finish(int rank, const CollectiveCall& call, Meeting& meeting, int parts, const Work& work);
 
  private:
-  // Collectives are (-1, -1, sequence); a send and its receive are (from, to, sequence of the pair).
+  // Collectives are (-1, -1, sequence); a send and its receive are (from, to, sequence of the
+  // pair).
   using Key = std::tuple<int, int, std::int64_t>;
   static Key key_of(int rank, const CollectiveCall& call);
   Meeting& meeting_of(const Key& key, int rank, const CollectiveCall& call);

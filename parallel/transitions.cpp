@@ -3,10 +3,11 @@
 namespace filigree {
 namespace {
 
-void check_placement(const char* transition, const Variable& x, Placement wanted, const char* because) {
+void check_placement(const char* transition, const Variable& x, Placement wanted,
+                     const char* because) {
   const Placement found = x.placements()[Axis::tensor];
-  FILIGREE_CHECK(found == wanted, transition, " needs its input ", wanted, " on the tensor axis, but it is ",
-                 found, "; ", because);
+  FILIGREE_CHECK(found == wanted, transition, " needs its input ", wanted,
+                 " on the tensor axis, but it is ", found, "; ", because);
 }
 
 // The sum over the tensor axis in memory of its own: `tensor` may be saved or shared elsewhere.
@@ -23,9 +24,11 @@ Variable copy_to_tensor_parallel(Tape& tape, const Variable& x, const Mesh& mesh
   check_placement("copy_to_tensor_parallel", x, Placement::invariant(),
                   "entering twice would sum its gradient twice");
   const Placements in = x.placements();
-  const Variable y = tape.output(x.value(), in.with(Axis::tensor, Placement::replicated()), {&x, 1});
+  const Variable y =
+      tape.output(x.value(), in.with(Axis::tensor, Placement::replicated()), {&x, 1});
   tape.record("copy_to_tensor_parallel", {x}, {y}, [&mesh, in](const BackwardContext& context) {
-    if (context.needs(0)) context.accumulate(0, summed(context.output_gradient(), mesh), in.gradient());
+    if (context.needs(0))
+      context.accumulate(0, summed(context.output_gradient(), mesh), in.gradient());
   });
   return y;
 }

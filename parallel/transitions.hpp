@@ -1,5 +1,5 @@
-// The only places where placements change: each function is one collective forward and its adjoint backward.
-// Names are Megatron-LM's (Shoeybi et al. 2019, figure 3: f and g).
+// The only places where placements change: each function is one collective forward and its adjoint
+// backward. Names are Megatron-LM's (Shoeybi et al. 2019, figure 3: f and g).
 #pragma once
 
 #include "parallel/mesh.hpp"

@@ -7,7 +7,10 @@ namespace filigree {
 using namespace std::chrono_literals;
 
 Watchdog::Watchdog(std::string who, std::chrono::milliseconds limit, OnStall on_stall)
-    : who_(std::move(who)), limit_(limit), on_stall_(std::move(on_stall)), thread_([this] { run(); }) {}
+    : who_(std::move(who)),
+      limit_(limit),
+      on_stall_(std::move(on_stall)),
+      thread_([this] { run(); }) {}
 
 Watchdog::~Watchdog() {
   {
@@ -30,14 +33,16 @@ Watchdog::Guard::~Guard() {
 }
 
 void Watchdog::run() {
-  const auto period = std::clamp(limit_ / 10, std::chrono::milliseconds(10ms), std::chrono::milliseconds(1s));
+  const auto period =
+      std::clamp(limit_ / 10, std::chrono::milliseconds(10ms), std::chrono::milliseconds(1s));
   std::unique_lock lock(mutex_);
   while (!stopped_.wait_for(lock, period, [&] { return stop_; })) {
     if (!operation_ || Clock::now() - operation_->start < limit_) continue;
     const Operation stuck = *operation_;
     lock.unlock();
-    on_stall_(str(who_, " is stuck: ", stuck.call.operation, " #", stuck.call.sequence, " on ", stuck.group,
-                  " (", stuck.call.bytes, " bytes) has not returned for ", limit_.count(), " ms"));
+    on_stall_(str(who_, " is stuck: ", stuck.call.operation, " #", stuck.call.sequence, " on ",
+                  stuck.group, " (", stuck.call.bytes, " bytes) has not returned for ",
+                  limit_.count(), " ms"));
     return;
   }
 }

@@ -1,4 +1,5 @@
-// Watchdog: a thread that notices when this rank is stuck inside an operation that should have timed out by itself.
+// Watchdog: a thread that notices when this rank is stuck inside an operation that should have
+// timed out by itself.
 #pragma once
 
 #include <chrono>

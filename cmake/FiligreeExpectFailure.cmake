@@ -1,0 +1,25 @@
+# cmake -DMESSAGE=regex -DSECONDS=n [-DEXIT=code] -P FiligreeExpectFailure.cmake -- command args...
+# Succeeds when the command ends within SECONDS with a non-zero exit (EXIT, where given) and its output matches MESSAGE.
+set(command "")
+set(past_separator FALSE)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(past_separator)
+    list(APPEND command "${CMAKE_ARGV${i}}")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(past_separator TRUE)
+  endif()
+endforeach()
+
+execute_process(COMMAND ${command} TIMEOUT ${SECONDS} RESULT_VARIABLE result OUTPUT_VARIABLE output
+                ERROR_VARIABLE output)
+message("${output}")
+if(result MATCHES "timeout")
+  message(FATAL_ERROR "the job was still running after ${SECONDS} s")
+elseif(result EQUAL 0)
+  message(FATAL_ERROR "the job succeeded, but it should have failed")
+elseif(NOT "${EXIT}" STREQUAL "" AND NOT result EQUAL "${EXIT}")
+  message(FATAL_ERROR "the job ended with ${result}, expected ${EXIT}")
+elseif(NOT output MATCHES "${MESSAGE}")
+  message(FATAL_ERROR "the output does not match '${MESSAGE}'")
+endif()
