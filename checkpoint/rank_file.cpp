@@ -71,11 +71,24 @@ std::vector<std::size_t> order_in_file(const std::vector<Extent>& extents) {
   return order;
 }
 
-void reserve_space(const PosixFile& file, std::int64_t bytes, std::size_t tensors) {
+std::int64_t payload_of(const std::vector<SliceToWrite>& slices) {
+  std::int64_t bytes = 0;
+  for (const SliceToWrite& slice : slices) bytes += slice.tensor->tensor.bytes();
+  return bytes;
+}
+
+// Lays out the file and takes all the space it needs, so that a full disk shows before anything is
+// written.
+std::vector<Extent> prepare_file(const std::filesystem::path& path, const RankFileHeader& header,
+                                 const std::vector<SliceToWrite>& slices) {
   try {
-    file.allocate(bytes);
+    std::vector<Extent> extents = write_skeleton(path, header, slices);
+    const PosixFile file = PosixFile::open_for_writing(path);
+    file.allocate(file.size());
+    return extents;
   } catch (const UserError& error) {
-    throw UserError(str(error.what(), " (", bytes, " bytes are needed for ", tensors, " tensors)"));
+    throw UserError(str(error.what(), " (", payload_of(slices), " bytes are needed for ",
+                        slices.size(), " tensors)"));
   }
 }
 
@@ -133,10 +146,9 @@ std::string structure_hash(const PosixFile& file, std::vector<Extent> extents) {
 WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankFileHeader& header,
                                 const std::vector<SliceToWrite>& slices) {
   const std::string name = rank_file_name(header.rank);
-  const std::vector<Extent> extents = write_skeleton(folder / name, header, slices);
+  const std::vector<Extent> extents = prepare_file(folder / name, header, slices);
   PosixFile file = PosixFile::open_for_writing(folder / name);
   const std::int64_t size = file.size();
-  reserve_space(file, size, slices.size());
 
   WrittenRankFile written;
   written.slices.resize(slices.size());

@@ -27,6 +27,9 @@ using nlohmann::json;
 using Claims = std::vector<std::vector<SliceClaim>>;
 using Plan = std::vector<std::vector<std::size_t>>;
 
+// Room for what HDF5 and the manifest add, below which no save can succeed.
+constexpr std::uintmax_t kStructureBytes = 64 << 10;
+
 // Runs `work` and returns what it threw as text, or "".
 template <class Work>
 std::string failure_of(Work&& work) {
@@ -102,6 +105,25 @@ class TemporaryFolder {
  private:
   fs::path path_;
 };
+
+std::int64_t payload_of(const Claims& claims, const Plan& plan) {
+  std::int64_t bytes = 0;
+  for (std::size_t rank = 0; rank < plan.size(); ++rank) {
+    for (const std::size_t index : plan[rank]) bytes += claims[rank][index].bytes();
+  }
+  return bytes;
+}
+
+// Every rank reserves its space before it writes; this says it sooner and for all of them, and
+// before libhdf5 could meet a full disk. Where the system does not know, the ranks will find out.
+void check_free_space(const fs::path& folder, std::int64_t bytes) {
+  std::error_code unknown;
+  const auto space = fs::space(folder, unknown);
+  if (unknown || space.available >= static_cast<std::uintmax_t>(bytes) + kStructureBytes) return;
+  throw UserError(str("No space left on device: ", bytes, " bytes are needed in ", folder.string(),
+                      " but ", space.available,
+                      " are free; free space there or keep fewer checkpoints"));
+}
 
 // A further slice of a tensor on the same rank gets a name of its own.
 std::vector<SliceToWrite> slices_to_write(const std::vector<NamedTensor>& tensors,
@@ -206,7 +228,8 @@ class Save {
     if (world_.rank() == 0) {
       id_ = new_id();
       failure = failure_of([&] {
-        temporary_.create(folder_ / temporary_folder_name(info_.step, id_.substr(0, 8)));
+        temporary_.create(temporary_path());
+        check_free_space(folder_, payload_of(claims_, plan_));
       });
     }
     id_ = agree(failure, id_).front();
