@@ -277,7 +277,8 @@ TokenizeReport tokenize_corpus(const TokenizeOptions& options,
                                const std::function<void(const TokenizeProgress&)>& progress) {
   FILIGREE_CHECK(!options.inputs.empty(), "no inputs");
   try {
-    return Run(options, progress).all();
+    static const std::function<void(const TokenizeProgress&)> silent = [](const auto&) {};
+    return Run(options, progress ? progress : silent).all();
   } catch (const std::filesystem::filesystem_error& error) {
     throw UserError(error.what());
   }

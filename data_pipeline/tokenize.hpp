@@ -48,7 +48,7 @@ struct TokenizeProgress {
 // folder beside `output` that takes its name when complete; on failure it is removed. Deterministic
 // in the inputs and options. Throws UserError.
 TokenizeReport tokenize_corpus(const TokenizeOptions& options,
-                               const std::function<void(const TokenizeProgress&)>& progress);
+                               const std::function<void(const TokenizeProgress&)>& progress = {});
 
 // Which documents are held out: each with probability `fraction`, by a random number of its index
 // and the seed, so documents added later do not move earlier ones; but with two documents or more

@@ -32,39 +32,14 @@ const Tokenizer& small_tokenizer() {
 
 TEST_F(TokenizerTest, EveryTextComesBack) {
   const std::vector<std::string> texts{
-      "",
-      " ",
-      "  ",
-      "\n",
-      "\n\n\n",
-      "\t",
-      "a",
-      " a",
-      "a ",
-      "  a  b  ",
-      "\r\n",
-      "a\n b\n  c\n",
-      "tab\tand\t\ttabs",
-      std::string("nul\0inside", 10),
-      "the river",
-      "The quiet mountain.",
+      "", " ", "  ", "\n", "\n\n\n", "\t", "a", " a", "a ", "  a  b  ", "\r\n", "a\n b\n  c\n",
+      "tab\tand\t\ttabs", std::string("nul\0inside", 10), "the river", "The quiet mountain.",
       "\xC3\xA9t\xC3\xA9 \xE6\xBC\xA2\xE5\xAD\x97 \xF0\x9F\x98\x80",  // e-acute, CJK, emoji
-      "\xE2\x96\x81",
-      "a\xE2\x96\x81 b \xE2\x96\x81\xE2\x96\x81",
-      "\xE2\x96\x85 \xE2\x81\x87",
-      "<s>",
-      "</s>",
-      "<unk>",
-      "<0x41>",
-      "<pad>",
-      "\xEF\xBF\xBD",
-      "\xEF\xBB\xBF bom",
+      "\xE2\x96\x81", "a\xE2\x96\x81 b \xE2\x96\x81\xE2\x96\x81", "\xE2\x96\x85 \xE2\x81\x87",
+      "<s>", "</s>", "<unk>", "<0x41>", "<pad>", "\xEF\xBF\xBD", "\xEF\xBB\xBF bom",
       "e\xCC\x81 \xEF\xAC\x81 \xC2\xBD \xC2\xA0 \xE3\x80\x80 \xEF\xBC\xA1",  // what NFKC would
                                                                              // change
-      "\xE2\x80\x8B\xE2\x80\x8D\xC2\xAD",
-      "\x01\x02\x7F",
-      "0123456789",
-      "\xF4\x8F\xBF\xBF"};
+      "\xE2\x80\x8B\xE2\x80\x8D\xC2\xAD", "\x01\x02\x7F", "0123456789", "\xF4\x8F\xBF\xBF"};
   for (const std::string& text : texts) {
     const std::vector<std::int32_t> ids = small_tokenizer().encode(text);
     EXPECT_EQ(small_tokenizer().decode(ids), text);
