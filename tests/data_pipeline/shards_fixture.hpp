@@ -1,0 +1,48 @@
+// Folders of token shards for tests.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "data_pipeline/tokenize.hpp"
+#include "tests/data_pipeline/test_support.hpp"
+
+namespace filigree::test {
+
+class ShardsTest : public ScratchTest {
+ protected:
+  static std::string document(std::uint64_t index) {
+    std::string text;
+    for (std::uint64_t line = 0; line < 20 + index % 7; ++line) {
+      text += sentence(index * 100 + line) + "\n";
+    }
+    return text;
+  }
+
+  // A .jsonl of `documents` documents.
+  std::filesystem::path corpus(std::uint64_t documents, std::uint64_t first = 0) const {
+    std::string lines;
+    for (std::uint64_t i = 0; i < documents; ++i) {
+      lines += nlohmann::json{{"text", document(first + i)}}.dump() + "\n";
+    }
+    return write(str("corpus_", first, "_", documents, ".jsonl"), lines);
+  }
+
+  TokenizeOptions options(const std::filesystem::path& input, const std::string& output) const {
+    TokenizeOptions options;
+    options.inputs = {input.string()};
+    options.output = folder_ / output;
+    options.training.vocabulary = 320;
+    options.validation = 0.1;
+    options.shard_bytes = 32768;  // two checksum blocks
+    return options;
+  }
+
+  // Several shards for training, one for validation.
+  std::filesystem::path make_shards(const std::string& output = "shards",
+                                    std::uint64_t first = 0) const {
+    tokenize_corpus(options(corpus(200, first), output));
+    return folder_ / output;
+  }
+};
+
+}  // namespace filigree::test
