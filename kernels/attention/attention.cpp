@@ -10,14 +10,15 @@ namespace {
 
 void check_shape(const AttentionShape& s) {
   FILIGREE_CHECK(s.batch >= 0 && s.query_length >= 0 && s.key_length >= 0, "negative size");
-  FILIGREE_CHECK(s.kv_heads > 0 && s.query_heads > 0 && s.query_heads % s.kv_heads == 0, s.query_heads,
-                 " query heads over ", s.kv_heads, " key/value heads");
+  FILIGREE_CHECK(s.kv_heads > 0 && s.query_heads > 0 && s.query_heads % s.kv_heads == 0,
+                 s.query_heads, " query heads over ", s.kv_heads, " key/value heads");
   FILIGREE_CHECK(s.head_dim > 0, "head_dim is ", s.head_dim);
 }
 
 void check_tensor(const Tensor& tensor, const Shape& shape, DType dtype, const char* name) {
   FILIGREE_CHECK_EQ(tensor.shape(), shape, "shape of ", name);
-  FILIGREE_CHECK(tensor.dtype() == dtype, name, " is ", name_of(tensor.dtype()), ", expected ", name_of(dtype));
+  FILIGREE_CHECK(tensor.dtype() == dtype, name, " is ", name_of(tensor.dtype()), ", expected ",
+                 name_of(dtype));
 }
 
 struct Shapes {
@@ -26,7 +27,8 @@ struct Shapes {
 
 Shapes shapes_of(const AttentionShape& s) {
   return {Shape{s.batch * s.query_length, s.query_heads * s.head_dim},
-          Shape{s.batch * s.key_length, s.kv_heads * s.head_dim}, Shape{s.batch, s.query_heads, s.query_length}};
+          Shape{s.batch * s.key_length, s.kv_heads * s.head_dim},
+          Shape{s.batch, s.query_heads, s.query_length}};
 }
 
 Work work_of(const AttentionShape& s, std::int64_t flops_per_pair, std::int64_t bytes) {
@@ -38,13 +40,16 @@ std::optional<std::string> supported_dtype(const Tensor& q) {
   switch (q.dtype()) {
     case DType::f64:
     case DType::f32:
-    case DType::bf16: return std::nullopt;
-    default: return str("computes in f64, f32 and bf16, not in ", name_of(q.dtype()));
+    case DType::bf16:
+      return std::nullopt;
+    default:
+      return str("computes in f64, f32 and bf16, not in ", name_of(q.dtype()));
   }
 }
 
 template <class Op>
-std::optional<std::string> reject_dtype(const typename Op::Arguments& arguments, const ExecutionContext&) {
+std::optional<std::string> reject_dtype(const typename Op::Arguments& arguments,
+                                        const ExecutionContext&) {
   return supported_dtype(arguments.q_THK);
 }
 
@@ -58,14 +63,16 @@ std::int64_t allowed_pairs(const AttentionShape& shape) {
 
 // Two products of 2 K operations per pair: scores and values.
 Work AttentionForward::work(const Arguments& a) {
-  return work_of(a.shape, 4 * a.shape.head_dim,
-                 a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes() + a.lse_BHS.bytes());
+  return work_of(
+      a.shape, 4 * a.shape.head_dim,
+      a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes() + a.lse_BHS.bytes());
 }
 
 // Five: scores again, dp, dv, dq, dk.
 Work AttentionBackward::work(const Arguments& a) {
   return work_of(a.shape, 10 * a.shape.head_dim,
-                 2 * (a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes()) + a.lse_BHS.bytes());
+                 2 * (a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes()) +
+                     a.lse_BHS.bytes());
 }
 
 void check_arguments(const AttentionForward::Arguments& a) {
@@ -80,7 +87,8 @@ void check_arguments(const AttentionForward::Arguments& a) {
 }
 
 void check_arguments(const AttentionBackward::Arguments& a) {
-  check_arguments(AttentionForward::Arguments{a.shape, a.q_THK, a.k_TGK, a.v_TGK, a.o_THK, a.lse_BHS});
+  check_arguments(
+      AttentionForward::Arguments{a.shape, a.q_THK, a.k_TGK, a.v_TGK, a.o_THK, a.lse_BHS});
   const Shapes shapes = shapes_of(a.shape);
   const DType dtype = a.q_THK.dtype();
   check_tensor(a.do_THK, shapes.query, dtype, "do_THK");

@@ -1,5 +1,6 @@
-// Forward attention in tiles of 64 queries by 64 keys (Dao et al. 2022), one query per vector lane: scores are kept as
-// [key, query], so that the softmax reduces across registers and never within one.
+// Forward attention in tiles of 64 queries by 64 keys (Dao et al. 2022), one query per vector lane:
+// scores are kept as [key, query], so that the softmax reduces across registers and never within
+// one.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -12,8 +13,8 @@ namespace filigree {
 
 namespace {
 
-// Below this many queries lanes would stay empty: each query is then a row of dot products, and the keys are split
-// over threads instead.
+// Below this many queries lanes would stay empty: each query is then a row of dot products, and the
+// keys are split over threads instead.
 constexpr std::int64_t kFewQueries = 4;
 constexpr std::int64_t kRowTile = 256;  // keys per task of that form
 
@@ -22,11 +23,16 @@ class Forward {
  public:
   using Acc = Accumulator<T>;
   Forward(const AttentionForward::Arguments& a, const CpuKernels& kernels)
-      : a_(a), s_(a.shape), padded_dim_(padded_to_lanes<Acc>(s_.head_dim)), kernels_(kernels.of<Acc>()) {}
+      : a_(a),
+        s_(a.shape),
+        padded_dim_(padded_to_lanes<Acc>(s_.head_dim)),
+        kernels_(kernels.of<Acc>()) {}
 
   void run(ExecutionContext& context) const {
-    if (s_.query_length <= kFewQueries) run_rows(context);
-    else run_tiles(context);
+    if (s_.query_length <= kFewQueries)
+      run_rows(context);
+    else
+      run_tiles(context);
   }
 
  private:
@@ -49,13 +55,17 @@ class Forward {
 
   void run_tiles(ExecutionContext& context) const {
     const std::int64_t tiles = (s_.query_length + kQueryTile - 1) / kQueryTile;
-    const Scratch<Acc> scratch(context, context.num_threads,
-                               (3 * padded_dim_ + kKeyTile + 3) * kQueryTile + 2 * kKeyTile * padded_dim_);
-    parallel_for(s_.batch * s_.query_heads * tiles, context.num_threads, [&](std::int64_t task, int thread) {
-      // The last queries see the most keys: started first, they do not become the tail that others wait for.
-      const std::int64_t tile = tiles - 1 - task % tiles, head = task / tiles;
-      query_tile(head / s_.query_heads, head % s_.query_heads, tile * kQueryTile, scratch.of(thread));
-    });
+    const Scratch<Acc> scratch(
+        context, context.num_threads,
+        (3 * padded_dim_ + kKeyTile + 3) * kQueryTile + 2 * kKeyTile * padded_dim_);
+    parallel_for(s_.batch * s_.query_heads * tiles, context.num_threads,
+                 [&](std::int64_t task, int thread) {
+                   // The last queries see the most keys: started first, they do not become the tail
+                   // that others wait for.
+                   const std::int64_t tile = tiles - 1 - task % tiles, head = task / tiles;
+                   query_tile(head / s_.query_heads, head % s_.query_heads, tile * kQueryTile,
+                              scratch.of(thread));
+                 });
   }
 
   void query_tile(std::int64_t b, std::int64_t h, std::int64_t begin, Acc* scratch) const {
@@ -81,10 +91,12 @@ class Forward {
     for_each_key_tile(s_, begin, begin + count, kKeyTile, [&](const KeyTile& tile) {
       const auto k = view_rows<Acc, T>(keys(b, g), tile.begin, tile.count, dim, k_buffer);
       const auto v = view_rows<Acc, T>(values(b, g), tile.begin, tile.count, dim, v_buffer);
-      kernels_.product({tile.count, lanes, dim, k.data, k.stride, 1, q_KQ, lanes, scores, lanes, false});
+      kernels_.product(
+          {tile.count, lanes, dim, k.data, k.stride, 1, q_KQ, lanes, scores, lanes, false});
       kernels_.softmax({tile.count, lanes, dim, static_cast<Acc>(s_.scale),
                         allowed_keys(s_, tile, begin, lanes, allowed), scores, o_KQ, maximum, sum});
-      kernels_.product({dim, lanes, tile.count, v.data, 1, v.stride, scores, lanes, o_KQ, lanes, true});
+      kernels_.product(
+          {dim, lanes, tile.count, v.data, 1, v.stride, scores, lanes, o_KQ, lanes, true});
     });
     const HeadRows<T> out = head_rows<T>(a_.o_THK, b, s_.query_length, h, dim);
     for (std::int64_t i = 0; i < count; ++i) {
@@ -93,14 +105,16 @@ class Forward {
   }
 
   // o = values / sum, lse = maximum + log(sum); zeros and -infinity for a query that saw no key.
-  void finish_row(const Acc* values, std::int64_t stride, Acc maximum, Acc sum, T* o, Acc* lse) const {
+  void finish_row(const Acc* values, std::int64_t stride, Acc maximum, Acc sum, T* o,
+                  Acc* lse) const {
     const bool empty = maximum == kMinusInfinity;
     for (std::int64_t d = 0; d < s_.head_dim; ++d)
       o[d] = static_cast<T>(empty ? Acc(0) : values[d * stride] / sum);
     *lse = empty ? kMinusInfinity : maximum + std::log(sum);
   }
 
-  // One query's softmax over one run of keys: values_K weighted with exp(score - maximum), and the sum of those.
+  // One query's softmax over one run of keys: values_K weighted with exp(score - maximum), and the
+  // sum of those.
   struct Partial {
     Acc* values;
     Acc maximum, sum;
@@ -108,27 +122,30 @@ class Forward {
 
   void run_rows(ExecutionContext& context) const {
     std::vector<KeyTile> tiles;
-    for_each_key_tile(s_, 0, s_.query_length, kRowTile, [&](const KeyTile& tile) { tiles.push_back(tile); });
+    for_each_key_tile(s_, 0, s_.query_length, kRowTile,
+                      [&](const KeyTile& tile) { tiles.push_back(tile); });
     const auto tile_count = static_cast<std::int64_t>(tiles.size());
     const std::int64_t rows = s_.batch * s_.query_heads * s_.query_length;
     const Tensor values = context.empty({rows * tile_count, s_.head_dim}, dtype_of<Acc>);
     std::vector<Partial> partials(rows * tile_count);
     for (std::size_t p = 0; p < partials.size(); ++p)
       partials[p] = {values.data<Acc>() + p * s_.head_dim, kMinusInfinity, Acc(0)};
-    const Scratch<Acc> scratch(context, context.num_threads, kRowTile + padded_dim_ * (2 * kRowTile + 1));
-    parallel_for(s_.batch * s_.kv_heads * tile_count, context.num_threads, [&](std::int64_t task, int thread) {
-      const std::int64_t t = task % tile_count, head = task / tile_count;
-      row_tile(head / s_.kv_heads, head % s_.kv_heads, tiles[t], scratch.of(thread),
-               partials.data() + t, tile_count);
-    });
+    const Scratch<Acc> scratch(context, context.num_threads,
+                               kRowTile + padded_dim_ * (2 * kRowTile + 1));
+    parallel_for(s_.batch * s_.kv_heads * tile_count, context.num_threads,
+                 [&](std::int64_t task, int thread) {
+                   const std::int64_t t = task % tile_count, head = task / tile_count;
+                   row_tile(head / s_.kv_heads, head % s_.kv_heads, tiles[t], scratch.of(thread),
+                            partials.data() + t, tile_count);
+                 });
     parallel_for(rows, context.num_threads, [&](std::int64_t row, int thread) {
       merge_row(row, partials.data() + row * tile_count, tile_count, scratch.of(thread));
     });
   }
 
   // Every query of every head of group g against one run of keys, which is read once.
-  void row_tile(std::int64_t b, std::int64_t g, const KeyTile& tile, Acc* scratch, Partial* partials,
-                std::int64_t partials_stride) const {
+  void row_tile(std::int64_t b, std::int64_t g, const KeyTile& tile, Acc* scratch,
+                Partial* partials, std::int64_t partials_stride) const {
     const std::int64_t group = s_.query_heads / s_.kv_heads;
     Pieces<Acc> pieces(scratch);
     Acc* const q = pieces.take(padded_dim_);
@@ -143,8 +160,10 @@ class Forward {
             std::clamp<std::int64_t>(visible_keys(s_, i) - tile.begin, 0, tile.count);
         if (seen == 0) continue;
         load_rows<Acc, T>(queries(b, h), i, 1, s_.head_dim, q, padded_dim_);
-        kernels_.row_scores({seen, s_.head_dim, static_cast<Acc>(s_.scale), q, k.data, k.stride, scores});
-        Partial& partial = partials[((b * s_.query_heads + h) * s_.query_length + i) * partials_stride];
+        kernels_.row_scores(
+            {seen, s_.head_dim, static_cast<Acc>(s_.scale), q, k.data, k.stride, scores});
+        Partial& partial =
+            partials[((b * s_.query_heads + h) * s_.query_length + i) * partials_stride];
         partial.maximum = *std::max_element(scores, scores + seen);
         partial.sum = kernels_.row_values(
             {seen, s_.head_dim, partial.maximum, scores, v.data, v.stride, partial.values});
@@ -175,7 +194,8 @@ class Forward {
   const TileKernels<Acc>& kernels_;
 };
 
-void run(const AttentionForward::Arguments& arguments, const CpuKernels& kernels, ExecutionContext& context) {
+void run(const AttentionForward::Arguments& arguments, const CpuKernels& kernels,
+         ExecutionContext& context) {
   check_arguments(arguments);
   visit_floating(arguments.q_THK.dtype(),
                  [&](auto type) { Forward<decltype(type)>(arguments, kernels).run(context); });
@@ -183,11 +203,13 @@ void run(const AttentionForward::Arguments& arguments, const CpuKernels& kernels
 
 }  // namespace
 
-void attention_forward_cpu(const AttentionForward::Arguments& arguments, ExecutionContext& context) {
+void attention_forward_cpu(const AttentionForward::Arguments& arguments,
+                           ExecutionContext& context) {
   run(arguments, cpu_kernels(), context);
 }
 
-void attention_forward_portable(const AttentionForward::Arguments& arguments, ExecutionContext& context) {
+void attention_forward_portable(const AttentionForward::Arguments& arguments,
+                                ExecutionContext& context) {
   run(arguments, *available_cpu_kernels()[0], context);
 }
 

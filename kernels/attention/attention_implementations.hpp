@@ -7,8 +7,8 @@ namespace filigree {
 
 void attention_forward_reference(const AttentionForward::Arguments&, ExecutionContext&);
 void attention_backward_reference(const AttentionBackward::Arguments&, ExecutionContext&);
-// "cpu" takes the best instruction set of this processor, "portable" the one that every processor has; so that both are
-// tested and timed wherever the first differs from the second.
+// "cpu" takes the best instruction set of this processor, "portable" the one that every processor
+// has; so that both are tested and timed wherever the first differs from the second.
 void attention_forward_cpu(const AttentionForward::Arguments&, ExecutionContext&);
 void attention_forward_portable(const AttentionForward::Arguments&, ExecutionContext&);
 void attention_backward_cpu(const AttentionBackward::Arguments&, ExecutionContext&);

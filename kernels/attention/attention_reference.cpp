@@ -14,7 +14,8 @@ namespace {
 
 // Row `token` of head `head` in a token-major tensor.
 template <class T>
-T* head_row(const Tensor& tensor, const AttentionShape& shape, std::int64_t token, std::int64_t head) {
+T* head_row(const Tensor& tensor, const AttentionShape& shape, std::int64_t token,
+            std::int64_t head) {
   return tensor.data<T>() + token * tensor.dim(1) + head * shape.head_dim;
 }
 
@@ -44,7 +45,8 @@ void forward(const AttentionForward::Arguments& a) {
     const std::int64_t keys = visible_keys(s, i);
     Acc maximum = -std::numeric_limits<Acc>::infinity();
     for (std::int64_t j = 0; j < keys; ++j) {
-      p[j] = Acc(s.scale) * dot<Acc>(q, head_row<T>(a.k_TGK, s, b * s.key_length + j, h / group), s.head_dim);
+      p[j] = Acc(s.scale) *
+             dot<Acc>(q, head_row<T>(a.k_TGK, s, b * s.key_length + j, h / group), s.head_dim);
       maximum = std::max(maximum, p[j]);
     }
     Acc sum = 0;
@@ -56,7 +58,8 @@ void forward(const AttentionForward::Arguments& a) {
       for (std::int64_t d = 0; d < s.head_dim; ++d) o[d] += p[j] * static_cast<Acc>(v[d]);
     }
     T* out = head_row<T>(a.o_THK, s, b * s.query_length + i, h);
-    for (std::int64_t d = 0; d < s.head_dim; ++d) out[d] = static_cast<T>(keys == 0 ? Acc(0) : o[d] / sum);
+    for (std::int64_t d = 0; d < s.head_dim; ++d)
+      out[d] = static_cast<T>(keys == 0 ? Acc(0) : o[d] / sum);
     a.lse_BHS.data<Acc>()[(b * s.query_heads + h) * s.query_length + i] =
         keys == 0 ? -std::numeric_limits<Acc>::infinity() : maximum + std::log(sum);
   });
@@ -104,7 +107,8 @@ void attention_forward_reference(const AttentionForward::Arguments& arguments, E
   visit_floating(arguments.q_THK.dtype(), [&](auto type) { forward<decltype(type)>(arguments); });
 }
 
-void attention_backward_reference(const AttentionBackward::Arguments& arguments, ExecutionContext&) {
+void attention_backward_reference(const AttentionBackward::Arguments& arguments,
+                                  ExecutionContext&) {
   check_arguments(arguments);
   visit_floating(arguments.q_THK.dtype(), [&](auto type) { backward<decltype(type)>(arguments); });
 }

@@ -1,4 +1,5 @@
-// What the tiled forward and backward share: tile sizes, scratch memory, and moving rows of a head in and out of tiles.
+// What the tiled forward and backward share: tile sizes, scratch memory, and moving rows of a head
+// in and out of tiles.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,8 @@
 
 namespace filigree {
 
-// 64 x 64 scores (16 KiB in f32) stay in the first-level cache between the products that make and use them.
+// 64 x 64 scores (16 KiB in f32) stay in the first-level cache between the products that make and
+// use them.
 inline constexpr std::int64_t kQueryTile = 64;
 inline constexpr std::int64_t kKeyTile = 64;
 
@@ -26,8 +28,8 @@ struct HeadRows {
 
 // Head `head` of the sequence `sequence` of `length` tokens.
 template <class T>
-HeadRows<T> head_rows(const Tensor& tensor, std::int64_t sequence, std::int64_t length, std::int64_t head,
-                      std::int64_t head_dim) {
+HeadRows<T> head_rows(const Tensor& tensor, std::int64_t sequence, std::int64_t length,
+                      std::int64_t head, std::int64_t head_dim) {
   const std::int64_t stride = tensor.dim(1);
   return {tensor.data<T>() + sequence * length * stride + head * head_dim, stride};
 }
@@ -63,8 +65,8 @@ class Pieces {
 
 // to[i, d] = rows[i, d], the row padded with zeros to `stride`.
 template <class Acc, class T>
-void load_rows(HeadRows<const T> rows, std::int64_t begin, std::int64_t count, std::int64_t head_dim, Acc* to,
-               std::int64_t stride) {
+void load_rows(HeadRows<const T> rows, std::int64_t begin, std::int64_t count,
+               std::int64_t head_dim, Acc* to, std::int64_t stride) {
   for (std::int64_t i = 0; i < count; ++i) {
     const T* const from = rows.row(begin + i);
     for (std::int64_t d = 0; d < head_dim; ++d) to[i * stride + d] = static_cast<Acc>(from[d]);
@@ -74,8 +76,8 @@ void load_rows(HeadRows<const T> rows, std::int64_t begin, std::int64_t count, s
 
 // to[d, i] = from[i, d] for i < count, 0 for the lanes beyond: one query per lane.
 template <class Acc>
-void transpose_rows(const Acc* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim, Acc* to,
-                    std::int64_t lanes) {
+void transpose_rows(const Acc* from, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                    Acc* to, std::int64_t lanes) {
   constexpr std::int64_t kBlock = 8;  // rows whose cache lines are open at once
   for (std::int64_t begin = 0; begin < count; begin += kBlock)
     for (std::int64_t d = 0; d < head_dim; ++d)
@@ -94,8 +96,8 @@ struct TileView {
 
 // The rows themselves where they have the right type and need no padding, else a copy in `buffer`.
 template <class Acc, class T>
-TileView<Acc> view_rows(HeadRows<const T> rows, std::int64_t begin, std::int64_t count, std::int64_t head_dim,
-                        Acc* buffer) {
+TileView<Acc> view_rows(HeadRows<const T> rows, std::int64_t begin, std::int64_t count,
+                        std::int64_t head_dim, Acc* buffer) {
   if constexpr (std::is_same_v<Acc, T>)
     if (head_dim % kTileLanes<Acc> == 0) return {rows.row(begin), rows.stride};
   const std::int64_t stride = padded_to_lanes<Acc>(head_dim);

@@ -7,8 +7,9 @@
 
 namespace filigree {
 
-// body(task, thread) for every task in [0, tasks), handed out one at a time since tasks may differ in length. thread is
-// in [0, num_threads) and names the scratch memory to use. The body must not throw.
+// body(task, thread) for every task in [0, tasks), handed out one at a time since tasks may differ
+// in length. thread is in [0, num_threads) and names the scratch memory to use. The body must not
+// throw.
 template <class Body>
 void parallel_for(std::int64_t tasks, int num_threads, const Body& body) {
   if (num_threads <= 1 || tasks <= 1) {
@@ -19,11 +20,14 @@ void parallel_for(std::int64_t tasks, int num_threads, const Body& body) {
   for (std::int64_t task = 0; task < tasks; ++task) body(task, omp_get_thread_num());
 }
 
-// Sets the number of threads that a library called on this thread will use, until it goes out of scope. The setting is
-// per thread, so ranks that are threads of one process do not disturb each other.
+// Sets the number of threads that a library called on this thread will use, until it goes out of
+// scope. The setting is per thread, so ranks that are threads of one process do not disturb each
+// other.
 class OpenMpThreads {
  public:
-  explicit OpenMpThreads(int count) : previous_(omp_get_max_threads()) { omp_set_num_threads(count); }
+  explicit OpenMpThreads(int count) : previous_(omp_get_max_threads()) {
+    omp_set_num_threads(count);
+  }
   ~OpenMpThreads() { omp_set_num_threads(previous_); }
   OpenMpThreads(const OpenMpThreads&) = delete;
   OpenMpThreads& operator=(const OpenMpThreads&) = delete;

@@ -14,7 +14,8 @@ extern const CpuKernels kKernels;
 namespace {
 
 #if defined(FILIGREE_AVX512_KERNELS)
-// The five sets of x86-64-v4. The compiler's own name for the level is newer than the compilers supported here.
+// The five sets of x86-64-v4. The compiler's own name for the level is newer than the compilers
+// supported here.
 bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&

@@ -1,7 +1,9 @@
-// Functions on small tiles, compiled once per instruction set and chosen at run time. T is float or double.
+// Functions on small tiles, compiled once per instruction set and chosen at run time. T is float or
+// double.
 //
-// Tiles are row-major buffers whose rows start every multiple of kTileLanes<T> elements, so that whole vectors may be
-// read and written past the last valid column. Padding must be initialised; what it holds never reaches valid elements.
+// Tiles are row-major buffers whose rows start every multiple of kTileLanes<T> elements, so that
+// whole vectors may be read and written past the last valid column. Padding must be initialised;
+// what it holds never reaches valid elements.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +20,8 @@ constexpr std::int64_t padded_to_lanes(std::int64_t count) {
 }
 
 // c[i,j] = (accumulate ? c[i,j] : 0) + sum_p a[i * a_row_stride + p * a_column_stride] * b[p,j]
-// for i < m, j < n rounded up to kTileLanes. Every element is one chain of multiply-adds in ascending p, so its bits do
-// not depend on m, n or the position in the tile.
+// for i < m, j < n rounded up to kTileLanes. Every element is one chain of multiply-adds in
+// ascending p, so its bits do not depend on m, n or the position in the tile.
 template <class T>
 struct TileProduct {
   std::int64_t m, n, k;
@@ -32,12 +34,14 @@ struct TileProduct {
   bool accumulate;
 };
 
-// The running softmax of Milakov and Gimelshein 2018 ("Online normalizer calculation for softmax"), with one query in
-// each lane. scores_KQ[j,i] holds <k[j], q[i]> on entry and p = exp(scale * score - maximum[i]) on return; maximum, sum
-// and the rows of values_DQ (what p has weighted so far) are brought to the new maximum.
+// The running softmax of Milakov and Gimelshein 2018 ("Online normalizer calculation for softmax"),
+// with one query in each lane. scores_KQ[j,i] holds <k[j], q[i]> on entry and p = exp(scale * score
+// - maximum[i]) on return; maximum, sum and the rows of values_DQ (what p has weighted so far) are
+// brought to the new maximum.
 template <class T>
 struct TileSoftmax {
-  std::int64_t keys, lanes, values;  // rows of scores_KQ; queries, a multiple of kTileLanes; rows of values_DQ
+  std::int64_t keys, lanes,
+      values;  // rows of scores_KQ; queries, a multiple of kTileLanes; rows of values_DQ
   T scale;
   const T* allowed_keys;  // per lane: keys [0, allowed) may be seen; null when all may
   T* scores_KQ;
@@ -46,8 +50,9 @@ struct TileSoftmax {
   T* sum;
 };
 
-// scores_KQ[j,i] <- p = exp(scale * score - lse[i]), 0 where not allowed; gradient_KQ[j,i], dp on entry, becomes
-// scale * p * (dp - delta[i]), the gradient of <k[j], q[i]>. Arrays as in TileSoftmax.
+// scores_KQ[j,i] <- p = exp(scale * score - lse[i]), 0 where not allowed; gradient_KQ[j,i], dp on
+// entry, becomes scale * p * (dp - delta[i]), the gradient of <k[j], q[i]>. Arrays as in
+// TileSoftmax.
 template <class T>
 struct TileSoftmaxGradient {
   std::int64_t keys, lanes;
@@ -88,8 +93,8 @@ struct TileKernels {
   void (*softmax_gradient)(const TileSoftmaxGradient<T>&);
   void (*row_scores)(const RowScores<T>&);
   T (*row_values)(const RowValues<T>&);
-  // Multiply-adds on registers only, to measure the peak. Returns the floating-point operations done; the results go to
-  // sink[0, kTileLanes) so that they are not optimised away.
+  // Multiply-adds on registers only, to measure the peak. Returns the floating-point operations
+  // done; the results go to sink[0, kTileLanes) so that they are not optimised away.
   std::int64_t (*peak)(std::int64_t iterations, T* sink);
 };
 
@@ -100,8 +105,10 @@ struct CpuKernels {
 
   template <class T>
   const TileKernels<T>& of() const {
-    if constexpr (sizeof(T) == sizeof(float)) return f32;
-    else return f64;
+    if constexpr (sizeof(T) == sizeof(float))
+      return f32;
+    else
+      return f64;
   }
 };
 

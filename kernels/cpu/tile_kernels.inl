@@ -2,27 +2,33 @@
 //   FILIGREE_TILE_ISA          name of the namespace and of the set
 //   FILIGREE_TILE_VECTOR_BYTES bytes of a vector register
 //   FILIGREE_TILE_ROWS         rows of the register block of a product (two vectors wide)
-// Nothing of the standard library is used here: an inline function compiled for a newer instruction set could be
-// chosen by the linker for the whole program. These files alone are compiled with -ffp-contract=fast.
+// Nothing of the standard library is used here: an inline function compiled for a newer instruction
+// set could be chosen by the linker for the whole program. These files alone are compiled with
+// -ffp-contract=fast.
 
 namespace filigree::FILIGREE_TILE_ISA {
 namespace {
 
-template <class T> struct VectorOf;
-template <> struct VectorOf<float> {
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
   typedef float type __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES)));
   typedef float unaligned
       __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES), aligned(4), may_alias));
   typedef std::int32_t integer __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES)));
 };
-template <> struct VectorOf<double> {
+template <>
+struct VectorOf<double> {
   typedef double type __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES)));
   typedef double unaligned
       __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES), aligned(8), may_alias));
   typedef std::int64_t integer __attribute__((vector_size(FILIGREE_TILE_VECTOR_BYTES)));
 };
-template <class T> using Vector = typename VectorOf<T>::type;
-template <class T> constexpr int kWidth = FILIGREE_TILE_VECTOR_BYTES / static_cast<int>(sizeof(T));
+template <class T>
+using Vector = typename VectorOf<T>::type;
+template <class T>
+constexpr int kWidth = FILIGREE_TILE_VECTOR_BYTES / static_cast<int>(sizeof(T));
 
 template <class T>
 inline __attribute__((always_inline)) Vector<T> load(const T* from) {
@@ -43,10 +49,11 @@ inline __attribute__((always_inline)) T add_lanes(Vector<T> value) {
   return sum;
 }
 
-// exp(x) for x <= 0 to about one unit in the last place, 0 below the smallest normal result (and for -infinity).
-// x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts (Cody and Waite 1980); f32 uses the polynomial of the Cephes
-// library's expf, f64 the Taylor series to degree 13, whose remainder is below 2^-58. Adding 1.5 * 2^(mantissa bits)
-// rounds to an integer and leaves it in the low bits, from where it is shifted into the exponent.
+// exp(x) for x <= 0 to about one unit in the last place, 0 below the smallest normal result (and
+// for -infinity). x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts (Cody and Waite 1980); f32
+// uses the polynomial of the Cephes library's expf, f64 the Taylor series to degree 13, whose
+// remainder is below 2^-58. Adding 1.5 * 2^(mantissa bits) rounds to an integer and leaves it in
+// the low bits, from where it is shifted into the exponent.
 inline __attribute__((always_inline)) Vector<float> exp_nonpositive(Vector<float> x) {
   const auto in_range = x >= -87.0f;
   x = in_range ? x : splat(-87.0f);
@@ -181,7 +188,8 @@ void softmax_gradient(const TileSoftmaxGradient<T>& t) {
     for (std::int64_t j = 0; j < t.keys; ++j) {
       T* const score = t.scores_KQ + j * t.lanes + lane;
       T* const gradient = t.gradient_KQ + j * t.lanes + lane;
-      // Rounding can bring the recomputed exponent above 0 by a few units in the last place; exp takes that.
+      // Rounding can bring the recomputed exponent above 0 by a few units in the last place; exp
+      // takes that.
       Vector<T> p = exp_nonpositive(load(score) * t.scale - lse);
       if (t.allowed_keys) p = mask_keys(p, j, t.allowed_keys + lane, T(0));
       store(score, p);
@@ -206,7 +214,8 @@ inline __attribute__((always_inline)) void dot_keys(const RowScores<T>& t, std::
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j) {
     T total = add_lanes<T>(sum[j]);
-    for (std::int64_t rest = d; rest < t.head_dim; ++rest) total += t.q[rest] * k[j * t.k_stride + rest];
+    for (std::int64_t rest = d; rest < t.head_dim; ++rest)
+      total += t.q[rest] * k[j * t.k_stride + rest];
     t.score[key + j] = total * t.scale;
   }
 }
@@ -259,7 +268,8 @@ T row_values(const RowValues<T>& t) {
 
 template <class T>
 std::int64_t peak(std::int64_t iterations, T* sink) {
-  constexpr int kChains = 12;  // enough to cover latency 4 with two units, few enough for 16 registers
+  constexpr int kChains =
+      12;  // enough to cover latency 4 with two units, few enough for 16 registers
   Vector<T> sum[kChains];
   for (int i = 0; i < kChains; ++i) sum[i] = splat(sink[i % kTileLanes<T>]);
   const Vector<T> factor = splat(sink[0]), term = splat(sink[1]);
@@ -283,7 +293,8 @@ constexpr TileKernels<T> table() {
 #define FILIGREE_TILE_TEXT_OF(name) #name
 #define FILIGREE_TILE_TEXT(name) FILIGREE_TILE_TEXT_OF(name)
 extern const CpuKernels kKernels;
-const CpuKernels kKernels = {FILIGREE_TILE_TEXT(FILIGREE_TILE_ISA), table<float>(), table<double>()};
+const CpuKernels kKernels = {FILIGREE_TILE_TEXT(FILIGREE_TILE_ISA), table<float>(),
+                             table<double>()};
 #undef FILIGREE_TILE_TEXT
 #undef FILIGREE_TILE_TEXT_OF
 

@@ -1,4 +1,5 @@
-// For the oldest processor that is supported: AVX2 on x86-64 (every file is compiled for it), NEON on arm64.
+// For the oldest processor that is supported: AVX2 on x86-64 (every file is compiled for it), NEON
+// on arm64.
 #include "kernels/cpu/tile_kernels.hpp"
 
 #define FILIGREE_TILE_ISA portable

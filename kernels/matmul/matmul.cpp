@@ -17,7 +17,8 @@ std::optional<std::string> reject_dtype(const Matmul::Arguments& a, const Execut
   return std::nullopt;
 }
 
-std::optional<std::string> reject_onednn(const Matmul::Arguments& a, const ExecutionContext& context) {
+std::optional<std::string> reject_onednn(const Matmul::Arguments& a,
+                                         const ExecutionContext& context) {
   if (auto reason = reject_dtype(a, context)) return reason;
   return matmul_onednn_reject(a, context);
 }
@@ -27,15 +28,17 @@ template <void (*run)(const Matmul::Arguments&, ExecutionContext&)>
 void unless_empty(const Matmul::Arguments& a, ExecutionContext& context) {
   const MatmulSizes sizes = matmul_sizes(a);
   if (sizes.m == 0 || sizes.n == 0) return;
-  if (sizes.k > 0) run(a, context);
-  else if (!a.accumulate) a.c.zero();
+  if (sizes.k > 0)
+    run(a, context);
+  else if (!a.accumulate)
+    a.c.zero();
 }
 
 }  // namespace
 
 MatmulSizes matmul_sizes(const Matmul::Arguments& a) {
-  FILIGREE_CHECK(a.a.rank() == 2 && a.b.rank() == 2 && a.c.rank() == 2, "a ", a.a.shape(), ", b ", a.b.shape(),
-                 ", c ", a.c.shape());
+  FILIGREE_CHECK(a.a.rank() == 2 && a.b.rank() == 2 && a.c.rank() == 2, "a ", a.a.shape(), ", b ",
+                 a.b.shape(), ", c ", a.c.shape());
   const MatmulSizes sizes = {a.c.dim(0), a.c.dim(1), a.a.dim(a.transpose_a ? 0 : 1)};
   const Shape expected_a = a.transpose_a ? Shape{sizes.k, sizes.m} : Shape{sizes.m, sizes.k};
   const Shape expected_b = a.transpose_b ? Shape{sizes.n, sizes.k} : Shape{sizes.k, sizes.n};

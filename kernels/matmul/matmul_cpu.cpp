@@ -1,6 +1,7 @@
-// Matrix product by tiles: for f64, which oneDNN does not multiply, and for bf16 where the processor lacks bf16
-// arithmetic. b is packed once into panels of kPanel columns; a is read in place, since the tile product takes any
-// strides. Each element is one chain of multiply-adds in ascending k, whatever the shape or the number of threads.
+// Matrix product by tiles: for f64, which oneDNN does not multiply, and for bf16 where the
+// processor lacks bf16 arithmetic. b is packed once into panels of kPanel columns; a is read in
+// place, since the tile product takes any strides. Each element is one chain of multiply-adds in
+// ascending k, whatever the shape or the number of threads.
 #include <algorithm>
 
 #include "kernels/cpu/parallel_for.hpp"
@@ -12,14 +13,16 @@ namespace filigree {
 
 namespace {
 
-// A block of a (kRows x kDepth) and of a panel (kDepth x kPanel) fit the second-level cache together.
+// A block of a (kRows x kDepth) and of a panel (kDepth x kPanel) fit the second-level cache
+// together.
 constexpr std::int64_t kRows = 96;  // a multiple of the register blocks of 6, 8 and 12 rows
 constexpr std::int64_t kPanel = 32;
 constexpr std::int64_t kDepth = 256;
 
 // panels[column / kPanel][p][column % kPanel] = B[p, column], zeros beyond the last column.
 template <class T>
-void pack_panel(const T* b, std::int64_t n, std::int64_t k, bool transposed, std::int64_t panel, T* packed) {
+void pack_panel(const T* b, std::int64_t n, std::int64_t k, bool transposed, std::int64_t panel,
+                T* packed) {
   const std::int64_t begin = panel * kPanel, count = std::min(kPanel, n - begin);
   for (std::int64_t p = 0; p < k; ++p) {
     T* const row = packed + p * kPanel;
@@ -51,13 +54,14 @@ void multiply(const Matmul::Arguments& arguments, ExecutionContext& context) {
   });
   parallel_for(row_tiles * panels, threads, [&, m = m, n = n, k = k](std::int64_t task, int) {
     const std::int64_t row = task / panels * kRows, rows = std::min(kRows, m - row);
-    const std::int64_t panel = task % panels, column = panel * kPanel, columns = std::min(kPanel, n - column);
+    const std::int64_t panel = task % panels, column = panel * kPanel,
+                       columns = std::min(kPanel, n - column);
     alignas(64) T sum[kRows * kPanel];
     for (std::int64_t p = 0; p < k; p += kDepth) {
       const T* const a_block = arguments.transpose_a ? a + p * m + row : a + row * k + p;
-      kernels.product({rows, columns, std::min(kDepth, k - p), a_block, arguments.transpose_a ? 1 : k,
-                       arguments.transpose_a ? m : 1, packed_b + (panel * k + p) * kPanel, kPanel, sum, kPanel,
-                       p > 0});
+      kernels.product({rows, columns, std::min(kDepth, k - p), a_block,
+                       arguments.transpose_a ? 1 : k, arguments.transpose_a ? m : 1,
+                       packed_b + (panel * k + p) * kPanel, kPanel, sum, kPanel, p > 0});
     }
     for (std::int64_t i = 0; i < rows; ++i) {
       T* const out = c + (row + i) * n + column;
@@ -88,9 +92,12 @@ void multiply_widened(const Matmul::Arguments& arguments, ExecutionContext& cont
   convert<BFloat16, float>(arguments.b, wide.b, context.num_threads);
   const bool narrow = arguments.c.dtype() == DType::bf16;
   if (narrow) wide.c = context.empty(arguments.c.shape(), DType::f32);
-  if (narrow && arguments.accumulate) convert<BFloat16, float>(arguments.c, wide.c, context.num_threads);
-  if (matmul_onednn_reject(wide, context)) multiply<float>(wide, context);
-  else matmul_onednn(wide, context);
+  if (narrow && arguments.accumulate)
+    convert<BFloat16, float>(arguments.c, wide.c, context.num_threads);
+  if (matmul_onednn_reject(wide, context))
+    multiply<float>(wide, context);
+  else
+    matmul_onednn(wide, context);
   if (narrow) convert<float, BFloat16>(wide.c, arguments.c, context.num_threads);
 }
 
@@ -98,9 +105,12 @@ void multiply_widened(const Matmul::Arguments& arguments, ExecutionContext& cont
 
 void matmul_cpu(const Matmul::Arguments& arguments, ExecutionContext& context) {
   switch (arguments.a.dtype()) {
-    case DType::f64: return multiply<double>(arguments, context);
-    case DType::f32: return multiply<float>(arguments, context);
-    default: return multiply_widened(arguments, context);
+    case DType::f64:
+      return multiply<double>(arguments, context);
+    case DType::f32:
+      return multiply<float>(arguments, context);
+    default:
+      return multiply_widened(arguments, context);
   }
 }
 

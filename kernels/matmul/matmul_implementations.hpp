@@ -1,5 +1,5 @@
-// The implementations that matmul.cpp registers. run functions take checked arguments with m, n and k above 0, except the
-// reference, which takes everything.
+// The implementations that matmul.cpp registers. run functions take checked arguments with m, n and
+// k above 0, except the reference, which takes everything.
 #pragma once
 
 #include "kernels/matmul/matmul.hpp"

@@ -1,4 +1,5 @@
-// Matrix product through oneDNN, versions 2 and 3. Everything that names the library is in this file.
+// Matrix product through oneDNN, versions 2 and 3. Everything that names the library is in this
+// file.
 #include <map>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -23,7 +24,9 @@ struct Problem {
   bool transpose_a, transpose_b, accumulate;
   DType in, out;
   int threads;  // oneDNN divides the work when a primitive is made
-  auto key() const { return std::tie(m, n, k, transpose_a, transpose_b, accumulate, in, out, threads); }
+  auto key() const {
+    return std::tie(m, n, k, transpose_a, transpose_b, accumulate, in, out, threads);
+  }
   bool operator<(const Problem& other) const { return key() < other.key(); }
 };
 
@@ -37,7 +40,9 @@ memory::data_type data_type(DType dtype) {
 }
 
 memory::desc matrix(std::int64_t rows, std::int64_t columns, bool transposed, DType dtype) {
-  return {{rows, columns}, data_type(dtype), transposed ? memory::dims{1, rows} : memory::dims{columns, 1}};
+  return {{rows, columns},
+          data_type(dtype),
+          transposed ? memory::dims{1, rows} : memory::dims{columns, 1}};
 }
 
 // Empty when oneDNN has no implementation.
@@ -46,7 +51,8 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
   const memory::desc b = matrix(p.k, p.n, p.transpose_b, p.in);
   const memory::desc c = matrix(p.m, p.n, false, p.out);
   dnnl::primitive_attr attributes;
-  // Scratch memory from our allocator: counted, and one primitive can run on several threads at once.
+  // Scratch memory from our allocator: counted, and one primitive can run on several threads at
+  // once.
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (p.accumulate) {
     dnnl::post_ops operations;
@@ -54,21 +60,22 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
     attributes.set_post_ops(operations);
   }
 #if DNNL_VERSION_MAJOR >= 3
-  return {engine(), a, b, c, attributes, true};
+  return dnnl::matmul::primitive_desc(engine(), a, b, c, attributes, true);
 #else
-  return {dnnl::matmul::desc(a, b, c), attributes, engine(), true};
+  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine(), true);
 #endif
 }
 
 Plan make_plan(const Problem& problem) {
   const dnnl::matmul::primitive_desc description = describe(problem);
-  FILIGREE_CHECK(bool(description), "oneDNN has no matmul for ", problem.m, " x ", problem.n, " x ", problem.k);
-  return {dnnl::matmul(description), description.src_desc(), description.weights_desc(), description.dst_desc(),
-          description.scratchpad_desc()};
+  FILIGREE_CHECK(bool(description), "oneDNN has no matmul for ", problem.m, " x ", problem.n, " x ",
+                 problem.k);
+  return {dnnl::matmul(description), description.src_desc(), description.weights_desc(),
+          description.dst_desc(), description.scratchpad_desc()};
 }
 
-// A training step repeats a few dozen shapes. When the cache is full, which only a stream of ever new shapes brings
-// about, it starts again.
+// A training step repeats a few dozen shapes. When the cache is full, which only a stream of ever
+// new shapes brings about, it starts again.
 Plan plan_for(const Problem& problem) {
   constexpr std::size_t kMaxPlans = 1024;
   static std::mutex mutex;
@@ -80,11 +87,12 @@ Plan plan_for(const Problem& problem) {
   return plans.emplace(problem, make_plan(problem)).first->second;
 }
 
-// oneDNN multiplies bf16 on any processor, but where it lacks the instructions only by its reference loops.
+// oneDNN multiplies bf16 on any processor, but where it lacks the instructions only by its
+// reference loops.
 const std::optional<std::string>& bf16_problem() {
   static const std::optional<std::string> result = []() -> std::optional<std::string> {
-    const auto description =
-        describe({128, 128, 128, false, false, false, DType::bf16, DType::bf16, omp_get_max_threads()});
+    const auto description = describe(
+        {128, 128, 128, false, false, false, DType::bf16, DType::bf16, omp_get_max_threads()});
     if (!description) return "oneDNN has no bf16 product on this processor";
     const std::string_view name = description.impl_info_str();
     if (name.find("ref") != std::string_view::npos)
@@ -96,7 +104,8 @@ const std::optional<std::string>& bf16_problem() {
 
 }  // namespace
 
-std::optional<std::string> matmul_onednn_reject(const Matmul::Arguments& a, const ExecutionContext&) {
+std::optional<std::string> matmul_onednn_reject(const Matmul::Arguments& a,
+                                                const ExecutionContext&) {
   if (a.a.dtype() == DType::f64) return "oneDNN multiplies f32 and bf16, not f64";
   if (a.a.dtype() == DType::bf16) return bf16_problem();
   return std::nullopt;
@@ -105,15 +114,16 @@ std::optional<std::string> matmul_onednn_reject(const Matmul::Arguments& a, cons
 void matmul_onednn(const Matmul::Arguments& a, ExecutionContext& context) {
   const auto [m, n, k] = matmul_sizes(a);
   const OpenMpThreads threads(context.num_threads);
-  const Plan plan = plan_for({m, n, k, a.transpose_a, a.transpose_b, a.accumulate, a.a.dtype(), a.c.dtype(),
-                              context.num_threads});
+  const Plan plan = plan_for({m, n, k, a.transpose_a, a.transpose_b, a.accumulate, a.a.dtype(),
+                              a.c.dtype(), context.num_threads});
   const Tensor scratch =
       context.empty({static_cast<std::int64_t>(plan.scratchpad.get_size())}, DType::u8);
   dnnl::stream stream(engine());
-  plan.primitive.execute(stream, {{DNNL_ARG_SRC, memory(plan.a, engine(), a.a.raw())},
-                                  {DNNL_ARG_WEIGHTS, memory(plan.b, engine(), a.b.raw())},
-                                  {DNNL_ARG_DST, memory(plan.c, engine(), a.c.raw())},
-                                  {DNNL_ARG_SCRATCHPAD, memory(plan.scratchpad, engine(), scratch.raw())}});
+  plan.primitive.execute(stream,
+                         {{DNNL_ARG_SRC, memory(plan.a, engine(), a.a.raw())},
+                          {DNNL_ARG_WEIGHTS, memory(plan.b, engine(), a.b.raw())},
+                          {DNNL_ARG_DST, memory(plan.c, engine(), a.c.raw())},
+                          {DNNL_ARG_SCRATCHPAD, memory(plan.scratchpad, engine(), scratch.raw())}});
   stream.wait();
 }
 

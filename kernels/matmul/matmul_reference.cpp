@@ -31,8 +31,10 @@ void multiply(const Matmul::Arguments& arguments) {
 void matmul_reference(const Matmul::Arguments& arguments, ExecutionContext&) {
   visit_floating(arguments.a.dtype(), [&](auto type) {
     using In = decltype(type);
-    if (arguments.a.dtype() == arguments.c.dtype()) multiply<In, In>(arguments);
-    else multiply<In, float>(arguments);
+    if (arguments.a.dtype() == arguments.c.dtype())
+      multiply<In, In>(arguments);
+    else
+      multiply<In, float>(arguments);
   });
 }
 

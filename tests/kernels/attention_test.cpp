@@ -16,16 +16,19 @@ namespace {
 AttentionShape shape_of(std::int64_t batch, std::int64_t query_length, std::int64_t key_length,
                         std::int64_t query_heads, std::int64_t kv_heads, std::int64_t head_dim,
                         std::int64_t query_offset = 0, bool causal = true) {
-  return {batch,    query_length, key_length,   query_heads,
-          kv_heads, head_dim,     query_offset, causal,       1.0 / std::sqrt(double(head_dim))};
+  return {batch,        query_length, key_length,
+          query_heads,  kv_heads,     head_dim,
+          query_offset, causal,       1.0 / std::sqrt(double(head_dim))};
 }
 
 std::string describe(const AttentionShape& s) {
-  return str("B", s.batch, " Sq", s.query_length, " Sk", s.key_length, " H", s.query_heads, " G", s.kv_heads, " K",
-             s.head_dim, " offset ", s.query_offset, s.causal ? " causal" : " full");
+  return str("B", s.batch, " Sq", s.query_length, " Sk", s.key_length, " H", s.query_heads, " G",
+             s.kv_heads, " K", s.head_dim, " offset ", s.query_offset,
+             s.causal ? " causal" : " full");
 }
 
-Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t stream, std::uint64_t seed = 11) {
+Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t stream,
+                     std::uint64_t seed = 11) {
   const Philox random(seed, RandomPurpose::test, stream);
   Tensor values = Tensor::empty(shape, DType::f64);
   for (std::int64_t i = 0; i < values.numel(); ++i) values.data<double>()[i] = random.normal(i);
@@ -38,10 +41,11 @@ Tensor nan_tensor(const Shape& shape, DType dtype) {
   return values.to(dtype);
 }
 
-// The tensors of one attention, forward and backward. Inputs are drawn in `rounded_to` and then stored in `dtype`, so
-// that a computation in a wider type starts from the same numbers.
+// The tensors of one attention, forward and backward. Inputs are drawn in `rounded_to` and then
+// stored in `dtype`, so that a computation in a wider type starts from the same numbers.
 struct Problem {
-  Problem(const AttentionShape& s, DType dtype, DType rounded_to, std::uint64_t seed = 11) : shape(s) {
+  Problem(const AttentionShape& s, DType dtype, DType rounded_to, std::uint64_t seed = 11)
+      : shape(s) {
     const Shape query{s.batch * s.query_length, s.query_heads * s.head_dim};
     const Shape key{s.batch * s.key_length, s.kv_heads * s.head_dim};
     const auto input = [&](const Shape& size, std::uint64_t stream) {
@@ -73,9 +77,10 @@ struct Problem {
   Tensor q, k, v, d_o, o, lse, dq, dk, dv;
 };
 
-// Forward and backward. The backward starts from the o and lse that `implementation` itself produced.
-Problem solved(const AttentionShape& shape, DType dtype, DType rounded_to, const char* implementation,
-               int threads = 1, std::uint64_t seed = 11) {
+// Forward and backward. The backward starts from the o and lse that `implementation` itself
+// produced.
+Problem solved(const AttentionShape& shape, DType dtype, DType rounded_to,
+               const char* implementation, int threads = 1, std::uint64_t seed = 11) {
   Problem problem(shape, dtype, rounded_to, seed);
   problem.forward(implementation, threads);
   problem.backward(implementation, threads);
@@ -83,10 +88,13 @@ Problem solved(const AttentionShape& shape, DType dtype, DType rounded_to, const
 }
 
 bool same_bits(const Tensor& x, const Tensor& y) {
-  return x.bytes() == y.bytes() && (x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), x.bytes()) == 0);
+  return x.bytes() == y.bytes() &&
+         (x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), x.bytes()) == 0);
 }
 
-double difference(double x, double y) { return x == y ? 0.0 : std::abs(x - y); }  // infinities may agree
+double difference(double x, double y) {
+  return x == y ? 0.0 : std::abs(x - y);
+}  // infinities may agree
 
 double largest_difference(const Tensor& x, const Tensor& y) {
   const Tensor a = x.to(DType::f64), b = y.to(DType::f64);
@@ -114,8 +122,8 @@ struct PlainError {
   double largest = 0, root_mean_square = 0;
 };
 
-// Largest over eight draws of the inputs: the extremes of a single draw are luck. f64 loops are the truth, so their
-// error is taken from f32 loops times the ratio of the precisions.
+// Largest over eight draws of the inputs: the extremes of a single draw are luck. f64 loops are the
+// truth, so their error is taken from f32 loops times the ratio of the precisions.
 std::vector<PlainError> plain_errors(const AttentionShape& shape, DType dtype) {
   const DType plain_dtype = dtype == DType::f64 ? DType::f32 : dtype;
   const double ratio = dtype == DType::f64 ? 0x1.0p-29 : 1.0;
@@ -133,9 +141,10 @@ std::vector<PlainError> plain_errors(const AttentionShape& shape, DType dtype) {
   return errors;
 }
 
-// At most twice the error of plain loops, plus one unit in the last place of the row's largest element: each element
-// against their largest error, the whole against their root mean square.
-void expect_within(const Tensor& got, const Tensor& truth, const PlainError& plain, const std::string& what) {
+// At most twice the error of plain loops, plus one unit in the last place of the row's largest
+// element: each element against their largest error, the whole against their root mean square.
+void expect_within(const Tensor& got, const Tensor& truth, const PlainError& plain,
+                   const std::string& what) {
   const Tensor values = got.to(DType::f64);
   const std::int64_t columns = truth.dim(-1);
   double unit = 0;
@@ -148,7 +157,8 @@ void expect_within(const Tensor& got, const Tensor& truth, const PlainError& pla
       largest = std::max(largest, std::isfinite(exact) ? std::abs(exact) : 0.0);
     }
     unit = std::max(unit, unit_in_last_place(largest, got.dtype()));
-    ASSERT_LE(error, 2 * plain.largest + unit_in_last_place(largest, got.dtype())) << what << " at element " << begin;
+    ASSERT_LE(error, 2 * plain.largest + unit_in_last_place(largest, got.dtype()))
+        << what << " at element " << begin;
   }
   EXPECT_LE(root_mean_square_difference(got, truth), 2 * plain.root_mean_square + unit) << what;
 }
@@ -165,12 +175,12 @@ void check_parity(const AttentionShape& shape, DType dtype) {
 }
 
 const AttentionShape kShapes[] = {
-    shape_of(1, 1, 1, 1, 1, 8),                // one query, one key
-    shape_of(0, 5, 5, 2, 1, 8),                // no sequence
-    shape_of(1, 0, 5, 2, 1, 8),                // no query
-    shape_of(1, 5, 0, 2, 1, 8),                // no key
-    shape_of(2, 7, 7, 2, 2, 16),               // odd
-    shape_of(1, 63, 63, 1, 1, 8),              // one below, at and above a tile
+    shape_of(1, 1, 1, 1, 1, 8),    // one query, one key
+    shape_of(0, 5, 5, 2, 1, 8),    // no sequence
+    shape_of(1, 0, 5, 2, 1, 8),    // no query
+    shape_of(1, 5, 0, 2, 1, 8),    // no key
+    shape_of(2, 7, 7, 2, 2, 16),   // odd
+    shape_of(1, 63, 63, 1, 1, 8),  // one below, at and above a tile
     shape_of(1, 64, 64, 1, 1, 32),
     shape_of(1, 65, 65, 2, 1, 32),
     shape_of(1, 130, 130, 4, 2, 64),           // several tiles, groups of 2
@@ -184,7 +194,8 @@ const AttentionShape kShapes[] = {
     shape_of(1, 20, 9, 1, 1, 8, -12),          // queries before the first key
     shape_of(1, 100, 40, 1, 1, 8, -30),        // whole tiles of them
     shape_of(2, 1, 700, 4, 2, 64, 699),        // decoding: one query, keys over several runs of 256
-    shape_of(1, 3, 257, 2, 1, 20, 254),        // decoding three at once, the first may not see the last key
+    shape_of(1, 3, 257, 2, 1, 20,
+             254),  // decoding three at once, the first may not see the last key
     shape_of(1, 4, 513, 3, 3, 8, 0, false),
 };
 
@@ -194,7 +205,8 @@ TEST_P(AttentionParity, TilesAreAsExactAsPlainLoops) {
   for (const AttentionShape& shape : kShapes) check_parity(shape, GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, AttentionParity, testing::Values(DType::f64, DType::f32, DType::bf16),
+INSTANTIATE_TEST_SUITE_P(DTypes, AttentionParity,
+                         testing::Values(DType::f64, DType::f32, DType::bf16),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST(Attention, FloatTilesStayWithinOneInHundredThousand) {
@@ -204,7 +216,8 @@ TEST(Attention, FloatTilesStayWithinOneInHundredThousand) {
   for (std::size_t i = 0; i < got.outputs().size(); ++i) {
     const Tensor exact = truth.outputs()[i].second;
     const double size = largest_difference(exact, Tensor::zeros(exact.shape(), DType::f64));
-    EXPECT_LE(largest_difference(got.outputs()[i].second, exact), 1e-5 * size) << got.outputs()[i].first;
+    EXPECT_LE(largest_difference(got.outputs()[i].second, exact), 1e-5 * size)
+        << got.outputs()[i].first;
   }
 }
 
@@ -218,8 +231,10 @@ TEST(Attention, AveragesValuesWhenScoresAreEqual) {
       double sum = 0;
       for (std::int64_t i = 0; i < length; ++i) {
         sum += problem.v.data<double>()[i * 8 + 3];
-        EXPECT_NEAR(problem.o.data<double>()[i * 8 + 3], sum / double(i + 1), 1e-14) << name << ' ' << i;
-        EXPECT_NEAR(problem.lse.data<double>()[i], std::log(double(i + 1)), 1e-14) << name << ' ' << i;
+        EXPECT_NEAR(problem.o.data<double>()[i * 8 + 3], sum / double(i + 1), 1e-14)
+            << name << ' ' << i;
+        EXPECT_NEAR(problem.lse.data<double>()[i], std::log(double(i + 1)), 1e-14)
+            << name << ' ' << i;
       }
     }
   }
@@ -237,16 +252,19 @@ TEST(Attention, LooksAtNoLaterKey) {
       after.v.data<float>()[key * 8] += 1.0f;
       after.forward(name);
       const std::int64_t first = key - offset;
-      EXPECT_TRUE(same_bits(before.o.rows(0, first), after.o.rows(0, first))) << name << " key " << key;
+      EXPECT_TRUE(same_bits(before.o.rows(0, first), after.o.rows(0, first)))
+          << name << " key " << key;
       for (std::int64_t i = first; i < length - offset; ++i)
-        EXPECT_FALSE(same_bits(before.o.rows(i, i + 1), after.o.rows(i, i + 1))) << name << ' ' << key << ' ' << i;
+        EXPECT_FALSE(same_bits(before.o.rows(i, i + 1), after.o.rows(i, i + 1)))
+            << name << ' ' << key << ' ' << i;
     }
   }
 }
 
 TEST(Attention, QueriesWithoutKeysGiveZerosAndPassNoGradient) {
   for (const char* name : {"reference", "cpu"}) {
-    const Problem problem = solved(shape_of(1, 100, 40, 1, 1, 8, -30), DType::f32, DType::f32, name);
+    const Problem problem =
+        solved(shape_of(1, 100, 40, 1, 1, 8, -30), DType::f32, DType::f32, name);
     for (std::int64_t i = 0; i < 30; ++i) {
       EXPECT_EQ(problem.lse.data<float>()[i], -std::numeric_limits<float>::infinity()) << name;
       for (std::int64_t d = 0; d < 8; ++d) {
@@ -267,7 +285,8 @@ TEST(Attention, SurvivesLargeScores) {
 
 TEST(Attention, HasTheSameBitsOnAnyNumberOfThreads) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
-    for (const AttentionShape& shape : {shape_of(2, 150, 150, 4, 2, 32), shape_of(1, 2, 900, 4, 1, 32, 898)}) {
+    for (const AttentionShape& shape :
+         {shape_of(2, 150, 150, 4, 2, 32), shape_of(1, 2, 900, 4, 1, 32, 898)}) {
       const Problem one = solved(shape, dtype, dtype, "cpu", 1);
       for (const int threads : {2, 3}) {
         const Problem more = solved(shape, dtype, dtype, "cpu", threads);
@@ -279,8 +298,10 @@ TEST(Attention, HasTheSameBitsOnAnyNumberOfThreads) {
   }
 }
 
-// <do, o(q, k, v)> along a random direction of one input, by central differences and by the backward.
-void check_gradient(const AttentionShape& shape, const char* name, Tensor Problem::* input, Tensor Problem::* gradient) {
+// <do, o(q, k, v)> along a random direction of one input, by central differences and by the
+// backward.
+void check_gradient(const AttentionShape& shape, const char* name, Tensor Problem::*input,
+                    Tensor Problem::*gradient) {
   const Problem base = solved(shape, DType::f64, DType::f64, name);
   const Tensor direction = random_tensor((base.*input).shape(), DType::f64, 5);
   double expected = 0;
@@ -296,12 +317,14 @@ void check_gradient(const AttentionShape& shape, const char* name, Tensor Proble
     for (std::int64_t e = 0; e < moved.o.numel(); ++e)
       change += sign * moved.o.data<double>()[e] * moved.d_o.data<double>()[e];
   }
-  EXPECT_NEAR(change / (2 * step), expected, 1e-6 * std::max(1.0, std::abs(expected))) << name << ' ' << describe(shape);
+  EXPECT_NEAR(change / (2 * step), expected, 1e-6 * std::max(1.0, std::abs(expected)))
+      << name << ' ' << describe(shape);
 }
 
 TEST(Attention, BackwardIsTheGradientOfForward) {
   const AttentionShape shapes[] = {shape_of(2, 9, 9, 4, 2, 8), shape_of(1, 70, 75, 2, 1, 16, 5),
-                                   shape_of(1, 66, 68, 2, 2, 8, 0, false), shape_of(1, 12, 12, 3, 1, 8, -4)};
+                                   shape_of(1, 66, 68, 2, 2, 8, 0, false),
+                                   shape_of(1, 12, 12, 3, 1, 8, -4)};
   for (const char* name : {"reference", "cpu"}) {
     for (const AttentionShape& shape : shapes) {
       check_gradient(shape, name, &Problem::q, &Problem::dq);
@@ -318,14 +341,17 @@ TEST(Attention, CountsAllowedPairsAndTheirWork) {
   EXPECT_EQ(allowed_pairs(shape_of(1, 4, 9, 1, 1, 8, -2)), 0 + 0 + 1 + 2);
   const Problem p(shape_of(3, 4, 4, 2, 1, 8), DType::f32, DType::f32);
   EXPECT_EQ(AttentionForward::work({p.shape, p.q, p.k, p.v, p.o, p.lse}).flops, 4 * 8 * 10 * 3 * 2);
-  EXPECT_EQ(AttentionBackward::work({p.shape, p.q, p.k, p.v, p.o, p.lse, p.d_o, p.dq, p.dk, p.dv}).flops,
-            10 * 8 * 10 * 3 * 2);
+  EXPECT_EQ(
+      AttentionBackward::work({p.shape, p.q, p.k, p.v, p.o, p.lse, p.d_o, p.dq, p.dk, p.dv}).flops,
+      10 * 8 * 10 * 3 * 2);
 }
 
 TEST(Attention, DispatchPicksTiles) {
   const Problem p(shape_of(1, 4, 4, 2, 1, 8), DType::bf16, DType::bf16);
   const ExecutionContext context;
-  EXPECT_EQ(select_implementation<AttentionForward>({p.shape, p.q, p.k, p.v, p.o, p.lse}, context).name, "cpu");
+  EXPECT_EQ(
+      select_implementation<AttentionForward>({p.shape, p.q, p.k, p.v, p.o, p.lse}, context).name,
+      "cpu");
 }
 
 TEST(Attention, NamesTheTensorThatDoesNotFit) {

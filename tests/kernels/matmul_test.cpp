@@ -23,7 +23,8 @@ struct Case {
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.m << 'x' << c.n << 'x' << c.k << ' ' << name_of(c.in) << "->" << name_of(c.out)
-             << (c.transpose_a ? " a^T" : "") << (c.transpose_b ? " b^T" : "") << (c.accumulate ? " +=" : "");
+             << (c.transpose_a ? " a^T" : "") << (c.transpose_b ? " b^T" : "")
+             << (c.accumulate ? " +=" : "");
 }
 
 Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t stream) {
@@ -74,7 +75,9 @@ bool accepts(const char* name, const Matmul::Arguments& arguments) {
   return false;
 }
 
-bool same_bits(const Tensor& x, const Tensor& y) { return std::memcmp(x.raw(), y.raw(), x.bytes()) == 0; }
+bool same_bits(const Tensor& x, const Tensor& y) {
+  return std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
+}
 
 double unit_in_last_place(double value, DType dtype) {
   const int digits = dtype == DType::f64 ? 52 : dtype == DType::f32 ? 23 : 7;
@@ -87,7 +90,8 @@ Tensor magnitudes(const Tensor& values) {
   return result;
 }
 
-// The truth, and what each element adds up in magnitude, sum_p |a| |b| + |c|: rounding errors are proportional to it.
+// The truth, and what each element adds up in magnitude, sum_p |a| |b| + |c|: rounding errors are
+// proportional to it.
 struct Truth {
   explicit Truth(const Matmul::Arguments& arguments) {
     Matmul::Arguments sizes = converted(arguments, DType::f64);
@@ -101,28 +105,33 @@ struct Truth {
   double largest_error(const Tensor& got) const {
     double largest = 0;
     for (std::int64_t e = 0; e < exact.numel(); ++e)
-      largest = std::max(largest, std::abs(got.data<double>()[e] - exact.data<double>()[e]) / at(magnitude, e));
+      largest = std::max(
+          largest, std::abs(got.data<double>()[e] - exact.data<double>()[e]) / at(magnitude, e));
     return largest;
   }
   static double at(const Tensor& values, std::int64_t e) { return values.data<double>()[e]; }
   Tensor exact, magnitude;
 };
 
-// The error that plain loops in the precision of `arguments` make. The f64 loops are the truth here, so theirs is taken
-// from f32 loops on the same numbers rounded to f32, times the ratio of the precisions.
+// The error that plain loops in the precision of `arguments` make. The f64 loops are the truth
+// here, so theirs is taken from f32 loops on the same numbers rounded to f32, times the ratio of
+// the precisions.
 double plain_error(const Matmul::Arguments& arguments) {
   if (arguments.a.dtype() != DType::f64)
     return Truth(arguments).largest_error(run(arguments, "reference").to(DType::f64));
   return 0x1.0p-29 * plain_error(converted(arguments, DType::f32));
 }
 
-// Every element is off by at most twice what plain loops may be off by, plus one unit in the last place.
+// Every element is off by at most twice what plain loops may be off by, plus one unit in the last
+// place.
 void expect_parity(const Tensor& got, const Truth& truth, double plain_error, DType dtype) {
   const Tensor values = got.to(DType::f64);
   for (std::int64_t e = 0; e < values.numel(); ++e) {
     const double exact = Truth::at(truth.exact, e);
-    const double allowed = 2 * plain_error * Truth::at(truth.magnitude, e) + unit_in_last_place(exact, dtype);
-    ASSERT_LE(std::abs(Truth::at(values, e) - exact), allowed) << "element " << e;  // a NaN fails too
+    const double allowed =
+        2 * plain_error * Truth::at(truth.magnitude, e) + unit_in_last_place(exact, dtype);
+    ASSERT_LE(std::abs(Truth::at(values, e) - exact), allowed)
+        << "element " << e;  // a NaN fails too
   }
 }
 
@@ -135,9 +144,11 @@ void for_each_form(const std::function<void(bool, bool, bool)>& body) {
 struct Sizes {
   std::int64_t m, n, k;
 };
-// Zeros, ones, odd sizes; one below, at and above the tiles of the f64 product (96 x 32, depth 256); several tiles.
-const Sizes kSizes[] = {{0, 3, 4}, {3, 0, 4},     {3, 4, 0},     {1, 1, 1},     {1, 7, 5},    {5, 1, 3},
-                        {7, 9, 1}, {95, 31, 255}, {96, 32, 256}, {97, 33, 257}, {33, 31, 17}, {200, 70, 300}};
+// Zeros, ones, odd sizes; one below, at and above the tiles of the f64 product (96 x 32, depth
+// 256); several tiles.
+const Sizes kSizes[] = {{0, 3, 4},     {3, 0, 4},     {3, 4, 0},    {1, 1, 1},
+                        {1, 7, 5},     {5, 1, 3},     {7, 9, 1},    {95, 31, 255},
+                        {96, 32, 256}, {97, 33, 257}, {33, 31, 17}, {200, 70, 300}};
 
 class MatmulParity : public testing::TestWithParam<std::pair<DType, DType>> {};
 
@@ -145,7 +156,8 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
   int checked = 0;
   for (const Sizes& s : kSizes) {
     for_each_form([&](bool transpose_a, bool transpose_b, bool accumulate) {
-      const Case c{s.m, s.n, s.k, transpose_a, transpose_b, accumulate, GetParam().first, GetParam().second};
+      const Case c{
+          s.m, s.n, s.k, transpose_a, transpose_b, accumulate, GetParam().first, GetParam().second};
       const Matmul::Arguments arguments = arguments_for(c);
       const Truth truth(arguments);
       const double allowed = plain_error(arguments);
@@ -160,12 +172,13 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
   EXPECT_GE(checked, 8 * 12);
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, MatmulParity,
-                         testing::Values(std::pair(DType::f64, DType::f64), std::pair(DType::f32, DType::f32),
-                                         std::pair(DType::bf16, DType::bf16), std::pair(DType::bf16, DType::f32)),
-                         [](const auto& info) {
-                           return str(name_of(info.param.first), "_to_", name_of(info.param.second));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    DTypes, MatmulParity,
+    testing::Values(std::pair(DType::f64, DType::f64), std::pair(DType::f32, DType::f32),
+                    std::pair(DType::bf16, DType::bf16), std::pair(DType::bf16, DType::f32)),
+    [](const auto& info) {
+      return str(name_of(info.param.first), "_to_", name_of(info.param.second));
+    });
 
 TEST(MatmulReference, MultipliesByHand) {
   const double a[] = {1, 2, 3, 4, 5, 6}, b[] = {7, 8, 9, 10, 11, 12}, c[] = {100, 200, 300, 400};
@@ -188,7 +201,8 @@ TEST(MatmulReference, MultipliesByHand) {
 
 TEST(Matmul, EmptyDepthClearsOrKeeps) {
   for (const char* name : {"reference", "cpu", "onednn"}) {
-    Matmul::Arguments arguments = arguments_for({2, 3, 0, false, false, false, DType::f32, DType::f32});
+    Matmul::Arguments arguments =
+        arguments_for({2, 3, 0, false, false, false, DType::f32, DType::f32});
     EXPECT_TRUE(same_bits(run(arguments, name), Tensor::zeros({2, 3}, DType::f32))) << name;
     arguments = arguments_for({2, 3, 0, false, false, true, DType::f32, DType::f32});
     EXPECT_TRUE(same_bits(run(arguments, name), arguments.c)) << name;
@@ -199,7 +213,8 @@ TEST(Matmul, TiledProductHasTheSameBitsOnAnyNumberOfThreads) {
   for (const DType dtype : {DType::f64, DType::f32}) {
     const auto arguments = arguments_for({250, 130, 300, false, true, false, dtype, dtype});
     const Tensor one = run(arguments, "cpu", 1);
-    for (const int threads : {2, 3, 5}) EXPECT_TRUE(same_bits(one, run(arguments, "cpu", threads))) << threads;
+    for (const int threads : {2, 3, 5})
+      EXPECT_TRUE(same_bits(one, run(arguments, "cpu", threads))) << threads;
   }
 }
 
@@ -217,9 +232,10 @@ TEST(Matmul, RunsOnSeveralThreadsAtOnce) {
   const Tensor expected = run(arguments, "onednn");
   std::vector<Tensor> results(4);
   std::vector<std::thread> ranks;
-  for (Tensor& result : results) ranks.emplace_back([&] {
-    for (int i = 0; i < 20; ++i) result = run(arguments, "onednn");
-  });
+  for (Tensor& result : results)
+    ranks.emplace_back([&] {
+      for (int i = 0; i < 20; ++i) result = run(arguments, "onednn");
+    });
   for (std::thread& rank : ranks) rank.join();
   for (const Tensor& result : results) EXPECT_TRUE(same_bits(expected, result));
 }
@@ -227,7 +243,9 @@ TEST(Matmul, RunsOnSeveralThreadsAtOnce) {
 TEST(Matmul, DispatchPicksOneDnnForFloatAndTilesForDouble) {
   const ExecutionContext context;
   const auto picked = [&](DType dtype) {
-    return select_implementation<Matmul>(arguments_for({4, 4, 4, false, false, false, dtype, dtype}), context).name;
+    return select_implementation<Matmul>(
+               arguments_for({4, 4, 4, false, false, false, dtype, dtype}), context)
+        .name;
   };
   EXPECT_EQ(picked(DType::f32), "onednn");
   EXPECT_EQ(picked(DType::f64), "cpu");
@@ -263,18 +281,22 @@ void check_product_of_every_set() {
   for (const CpuKernels* const* set = available_cpu_kernels(); *set != nullptr; ++set) {
     for (const std::int64_t m : {1, 4, 5, 6, 8, 12, 13, 29}) {
       const std::int64_t n = 40, k = 19, stride = padded_to_lanes<T>(n);
-      const Tensor a = random_tensor({k, m}, dtype_of<T>, 1), b = random_tensor({k, stride}, dtype_of<T>, 2);
+      const Tensor a = random_tensor({k, m}, dtype_of<T>, 1),
+                   b = random_tensor({k, stride}, dtype_of<T>, 2);
       const Tensor c = nan_tensor({m, stride}, dtype_of<T>);
-      (*set)->of<T>().product({m, n, k, a.data<T>(), 1, m, b.data<T>(), stride, c.data<T>(), stride, false});
+      (*set)->of<T>().product(
+          {m, n, k, a.data<T>(), 1, m, b.data<T>(), stride, c.data<T>(), stride, false});
       for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
           double exact = 0, size = 0;
           for (std::int64_t p = 0; p < k; ++p) {
-            const double term = double(a.data<T>()[p * m + i]) * double(b.data<T>()[p * stride + j]);
+            const double term =
+                double(a.data<T>()[p * m + i]) * double(b.data<T>()[p * stride + j]);
             exact += term;
             size += std::abs(term);
           }
-          ASSERT_NEAR(c.data<T>()[i * stride + j], exact, k * size * std::numeric_limits<T>::epsilon())
+          ASSERT_NEAR(c.data<T>()[i * stride + j], exact,
+                      k * size * std::numeric_limits<T>::epsilon())
               << (*set)->isa << ' ' << m << ": " << i << ' ' << j;
         }
       }
@@ -292,17 +314,20 @@ template <class T>
 void check_exponential_of_every_set(double lowest_normal) {
   for (const CpuKernels* const* set = available_cpu_kernels(); *set != nullptr; ++set) {
     std::vector<T> x, v;
-    for (double value = 0; value > lowest_normal; value += lowest_normal / 4001) x.push_back(T(value));
+    for (double value = 0; value > lowest_normal; value += lowest_normal / 4001)
+      x.push_back(T(value));
     x.push_back(T(2 * lowest_normal));
     x.push_back(-std::numeric_limits<T>::infinity());
     v.assign(x.size(), T(1));
     std::vector<T> p = x;
     T out = 0;
-    const T sum = (*set)->of<T>().row_values({std::int64_t(x.size()), 1, T(0), p.data(), v.data(), 1, &out});
+    const T sum =
+        (*set)->of<T>().row_values({std::int64_t(x.size()), 1, T(0), p.data(), v.data(), 1, &out});
     double total = 0;
     for (std::size_t i = 0; i + 2 < x.size(); ++i) {
       const double exact = std::exp(double(x[i]));
-      ASSERT_NEAR(p[i], exact, 1.5 * std::numeric_limits<T>::epsilon() * exact) << (*set)->isa << ' ' << x[i];
+      ASSERT_NEAR(p[i], exact, 1.5 * std::numeric_limits<T>::epsilon() * exact)
+          << (*set)->isa << ' ' << x[i];
       total += exact;
     }
     EXPECT_EQ(p[x.size() - 2], T(0));

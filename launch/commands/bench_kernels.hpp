@@ -1,0 +1,44 @@
+// `filigree bench kernels`: what every kernel implementation reaches on this machine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "launch/command.hpp"
+#include "runtime/core/dtype.hpp"
+
+namespace filigree {
+
+Command bench_kernels_command();
+
+// What this machine can do at most, measured: the scale that kernels are held against.
+struct MachinePeaks {
+  struct Isa {
+    std::string name;
+    double f32_gflops = 0, f64_gflops = 0;  // multiply-adds on registers
+  };
+  std::vector<Isa> isas;        // portable first; the last one is used
+  double bf16_gemm_gflops = 0;  // oneDNN, 1024^3; 0 when it has no fast one
+  double f32_gemm_gflops = 0;   // oneDNN, 1024^3
+  double memory_gbs = 0;        // copy, read plus written, of buffers larger than the caches
+};
+MachinePeaks measure_machine_peaks(int threads);
+
+// One implementation on one case.
+struct KernelMeasurement {
+  std::string op, shape, implementation;
+  DType dtype = DType::f32;
+  bool picked = false;   // dispatch takes this one
+  std::string rejected;  // why it does not apply; the rest is then unset
+  double seconds = 0;
+  double gflops = 0, gbs = 0;  // executed; gbs counts the least traffic that the call could cause
+  double share_of_peak = 0;    // of the peak that limits the op
+  bool memory_bound = false;
+  double error = 0;  // against the reference: largest difference / largest value, worst output
+};
+// Every op whose "name shape dtype" contains `filter`.
+std::vector<KernelMeasurement> measure_kernels(const MachinePeaks& peaks, int threads,
+                                               const std::string& filter);
+
+}  // namespace filigree
