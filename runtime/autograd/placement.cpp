@@ -9,20 +9,27 @@ const char* name_of(Axis axis) {
 
 Placement Placement::gradient() const {
   switch (kind) {
-    case Kind::replicated: return partial();
-    case Kind::partial: return replicated();
+    case Kind::replicated:
+      return partial();
+    case Kind::partial:
+      return replicated();
     case Kind::invariant:
-    case Kind::sharded: break;
+    case Kind::sharded:
+      break;
   }
   return *this;
 }
 
 std::ostream& operator<<(std::ostream& out, const Placement& placement) {
   switch (placement.kind) {
-    case Placement::Kind::invariant: return out << "invariant";
-    case Placement::Kind::replicated: return out << "replicated";
-    case Placement::Kind::partial: return out << "partial";
-    case Placement::Kind::sharded: break;
+    case Placement::Kind::invariant:
+      return out << "invariant";
+    case Placement::Kind::replicated:
+      return out << "replicated";
+    case Placement::Kind::partial:
+      return out << "partial";
+    case Placement::Kind::sharded:
+      break;
   }
   return out << "sharded(" << placement.dim << ')';
 }

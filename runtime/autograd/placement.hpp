@@ -1,6 +1,6 @@
-// How a tensor is distributed along each axis of the mesh, as a type: the placement of a value fixes the
-// placement of its gradient. The table is DESIGN.md's; the idea is that of distribution types
-// (replicate / varying / partial) used by spmd_types and DTensor.
+// How a tensor is distributed along each axis of the mesh, as a type: the placement of a value
+// fixes the placement of its gradient. The table is DESIGN.md's; the idea is that of distribution
+// types (replicate / varying / partial) used by spmd_types and DTensor.
 #pragma once
 
 #include <array>
@@ -10,7 +10,8 @@
 namespace filigree {
 
 enum class Axis : std::uint8_t { pipeline, data, context, tensor };
-inline constexpr std::array<Axis, 4> kAxes = {Axis::pipeline, Axis::data, Axis::context, Axis::tensor};
+inline constexpr std::array<Axis, 4> kAxes = {Axis::pipeline, Axis::data, Axis::context,
+                                              Axis::tensor};
 const char* name_of(Axis axis);
 
 // On one axis:

@@ -8,7 +8,7 @@ namespace filigree {
 
 struct BackwardContext::Node {
   std::string op;
-  std::vector<Variable> inputs;   // values dropped: only their slots matter here
+  std::vector<Variable> inputs;  // values dropped: only their slots matter here
   std::vector<Variable> outputs;
   Tape::Backward backward;
 };
@@ -50,31 +50,39 @@ bool BackwardContext::needs(std::size_t input) const {
   return node_.inputs.at(input).requires_gradient();
 }
 
-BackwardContext::Target BackwardContext::target(std::size_t input, const Placements& placements) const {
+BackwardContext::Target BackwardContext::target(std::size_t input,
+                                                const Placements& placements) const {
   Variable::Slot& slot = *node_.inputs.at(input).slot_;
   FILIGREE_CHECK(slot.requires_gradient, node_.op, ": input ", input, " needs no gradient");
   const Placements& expected =
       slot.gradient_placements ? *slot.gradient_placements : slot.placements.gradient();
-  // A parameter's first contribution may arrive less distributed than the dual of its placements (a weight
-  // that is replicated by storage but used for the same work everywhere): it is recorded as it comes.
+  // A parameter's first contribution may arrive less distributed than the dual of its placements (a
+  // weight that is replicated by storage but used for the same work everywhere): it is recorded as
+  // it comes.
   if (!slot.is_parameter || slot.gradient_placements)
     FILIGREE_CHECK(placements == expected, node_.op, ": gradient of input ", input, " ", slot.name,
                    " is placed ", placements, ", expected ", expected);
   slot.gradient_placements = placements;
   const bool accumulate = slot.has_gradient;
   if (!slot.gradient.defined())
-    slot.gradient = tape_.execution_.empty(slot.shape, slot.gradient_dtype,
-                                           slot.is_parameter ? MemoryUse::gradients
-                                                             : MemoryUse::activations);
+    slot.gradient =
+        tape_.execution_.empty(slot.shape, slot.gradient_dtype,
+                               slot.is_parameter ? MemoryUse::gradients : MemoryUse::activations);
+  if (accumulate && slot.gradient_is_shared) {
+    slot.gradient = slot.gradient.clone(MemoryUse::activations);
+    slot.gradient_is_shared = false;
+  }
   slot.has_gradient = true;
   return {slot.gradient, accumulate};
 }
 
-void BackwardContext::accumulate(std::size_t input, Tensor gradient, const Placements& placements) const {
+void BackwardContext::accumulate(std::size_t input, Tensor gradient,
+                                 const Placements& placements) const {
   Variable::Slot& slot = *node_.inputs.at(input).slot_;
   FILIGREE_CHECK_EQ(gradient.shape(), slot.shape, node_.op, ": gradient of input ", input);
   if (!slot.is_parameter && !slot.has_gradient && gradient.dtype() == slot.gradient_dtype) {
     slot.gradient = std::move(gradient);
+    slot.gradient_is_shared = true;
     target(input, placements);
     return;
   }
@@ -102,9 +110,8 @@ void Tape::record(std::string_view op, std::vector<Variable> inputs, std::vector
     return;
   if (probing_) {
     for (const Variable& input : inputs)
-      if (input.is_parameter() && std::none_of(probed_.begin(), probed_.end(), [&](const Variable& v) {
-            return v.same_as(input);
-          }))
+      if (input.is_parameter() && std::none_of(probed_.begin(), probed_.end(),
+                                               [&](const Variable& v) { return v.same_as(input); }))
         probed_.push_back(input);
     return;
   }
@@ -139,9 +146,11 @@ void Tape::run(BackwardContext::Node& node) {
 
 void Tape::backward(const Variable& output, Tensor seed) {
   FILIGREE_CHECK(recording(), "backward on an inference tape");
-  FILIGREE_CHECK(output.requires_gradient(), "backward from a variable that depends on no parameter");
+  FILIGREE_CHECK(output.requires_gradient(),
+                 "backward from a variable that depends on no parameter");
   FILIGREE_CHECK_EQ(seed.shape(), output.shape(), "seed of backward");
   output.slot_->gradient = std::move(seed);
+  output.slot_->gradient_is_shared = true;
   output.slot_->has_gradient = true;
   output.slot_->gradient_placements = output.placements().gradient();
   while (!nodes_.empty()) {
@@ -158,21 +167,23 @@ Variable recompute(Tape& tape, std::function<Variable(Tape&, std::span<const Var
   Tape probe(tape.execution_);
   probe.probing_ = true;
   const Variable result = function(probe, inputs);
+  if (!result.requires_gradient()) return result;
 
   std::vector<Variable> recorded = inputs;
   recorded.insert(recorded.end(), probe.probed_.begin(), probe.probed_.end());
   Variable output = tape.output(result.value(), result.placements(), recorded);
-  tape.record("recompute", recorded, {output},
-              [function = std::move(function), inputs = std::move(inputs)](const BackwardContext& context) {
-                Tape inner(context.execution());
-                std::vector<Variable> copies;
-                for (const Variable& input : inputs) copies.push_back(input.detached());
-                const Variable again = function(inner, copies);
-                inner.backward(again, context.output_gradient());
-                for (std::size_t i = 0; i < copies.size(); ++i)
-                  if (copies[i].gradient().defined())
-                    context.accumulate(i, copies[i].gradient(), *copies[i].gradient_placements());
-              });
+  tape.record(
+      "recompute", recorded, {output},
+      [function = std::move(function), inputs = std::move(inputs)](const BackwardContext& context) {
+        Tape inner(context.execution());
+        std::vector<Variable> copies;
+        for (const Variable& input : inputs) copies.push_back(input.detached());
+        const Variable again = function(inner, copies);
+        inner.backward(again, context.output_gradient());
+        for (std::size_t i = 0; i < copies.size(); ++i)
+          if (copies[i].gradient().defined())
+            context.accumulate(i, copies[i].gradient(), *copies[i].gradient_placements());
+      });
   return output;
 }
 

@@ -49,6 +49,7 @@ std::optional<Placements> Variable::gradient_placements() const {
 void Variable::clear_gradient() const {
   slot_->has_gradient = false;
   slot_->gradient_placements.reset();
+  slot_->gradient_is_shared = false;
   if (!slot_->is_parameter) slot_->gradient = Tensor();
 }
 
@@ -57,8 +58,6 @@ void Variable::set_gradient_placements(const Placements& placements) const {
   slot_->gradient_placements = placements;
 }
 
-Variable Variable::detached() const {
-  return Variable(value_, placements(), requires_gradient());
-}
+Variable Variable::detached() const { return Variable(value_, placements(), requires_gradient()); }
 
 }  // namespace filigree

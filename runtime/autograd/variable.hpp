@@ -17,9 +17,10 @@ class Variable {
   // A constant, or the output of an op.
   Variable(Tensor value, const Placements& placements, bool requires_gradient = false);
 
-  // A leaf whose gradient accumulates into `gradient` (same shape; its dtype may be wider than the value's)
-  // over as many backward passes as the caller likes. Trainable parameters are these.
-  static Variable parameter(std::string name, Tensor value, Tensor gradient, const Placements& placements);
+  // A leaf whose gradient accumulates into `gradient` (same shape; its dtype may be wider than the
+  // value's) over as many backward passes as the caller likes. Trainable parameters are these.
+  static Variable parameter(std::string name, Tensor value, Tensor gradient,
+                            const Placements& placements);
 
   bool defined() const { return slot_ != nullptr; }
   const Tensor& value() const { return value_; }
@@ -33,16 +34,18 @@ class Variable {
   Tensor gradient() const;
   // Where backward put it; empty when nothing has arrived.
   std::optional<Placements> gradient_placements() const;
-  // Forgets the collected gradient. A parameter's buffer is kept; the next contribution overwrites it.
+  // Forgets the collected gradient. A parameter's buffer is kept; the next contribution overwrites
+  // it.
   void clear_gradient() const;
-  // Declares that the collected gradient is now placed as given: called by the reducer once partial sums
-  // have been added up.
+  // Declares that the collected gradient is now placed as given: called by the reducer once partial
+  // sums have been added up.
   void set_gradient_placements(const Placements& placements) const;
 
   bool same_as(const Variable& other) const { return slot_ == other.slot_; }
   const void* id() const { return slot_.get(); }
 
-  // A leaf with the same value whose gradient is collected apart from this one's (recompute regions).
+  // A leaf with the same value whose gradient is collected apart from this one's (recompute
+  // regions).
   Variable detached() const;
 
  private:
