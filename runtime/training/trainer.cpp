@@ -5,9 +5,11 @@
 #include <optional>
 #include <utility>
 
+#include "data_pipeline/manifest.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/training/agreement.hpp"
 #include "runtime/training/evaluation.hpp"
+#include "runtime/training/loader_source.hpp"
 #include "runtime/training/memory_report.hpp"
 #include "runtime/training/run_directory.hpp"
 #include "runtime/training/training_checkpoint.hpp"
@@ -19,49 +21,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Micro-batches from the shards, read ahead.
-class LoaderSource final : public MicroBatchSource {
- public:
-  LoaderSource(const TrainingData& data, const RunConfig& config, const Mesh& mesh,
-               std::int64_t first_step)
-      : loader_(
-            data.train,
-            Sampler(window_count(data.train.tokens(), config.model.sequence), config.train.seed),
-            options(config, mesh, first_step)) {}
-  std::int64_t micro_batches() const override { return loader_.micro_batches(); }
-  TokenBatch next() override { return loader_.next(); }
-  double wait_seconds() const { return loader_.wait_seconds(); }
-
- private:
-  static BatchLoader::Options options(const RunConfig& config, const Mesh& mesh,
-                                      std::int64_t first_step) {
-    const ShardRange share = batch_share(config.train.batch, mesh);
-    BatchLoader::Options result;
-    result.length = config.model.sequence;
-    result.global_batch = config.train.batch;
-    result.begin = share.begin;
-    result.end = share.end;
-    result.micro_batch = micro_batch_rows(config.train, share);
-    result.first_step = first_step;
-    return result;
-  }
-  BatchLoader loader_;
-};
-
-double communication_seconds(const Mesh& mesh) {
-  double seconds = mesh.world().statistics().seconds;
-  for (const Axis axis : kAxes) seconds += mesh.on(axis).statistics().seconds;
-  return seconds;
-}
-
-void check_data(const TrainingData& data, const RunConfig& config) {
-  if (data.train.tokens() <= config.model.sequence)
-    throw UserError(
-        str("the train split in ", data.train.folder(), " has ", data.train.tokens(),
-            " tokens, less than one window of model.sequence + 1 = ", config.model.sequence + 1,
-            "; tokenize more text or shorten model.sequence"));
 }
 
 class Trainer {
@@ -77,7 +36,7 @@ class Trainer {
   StepReport one_step(LoaderSource& source);
   void account(const StepResult& result);
   void report(const StepReport& report);
-  void stop_if_stuck(const StepResult& result);
+  void stop_if_stuck(const StepReport& step);
   void validate();
   void save();
   void print_comparison(const EvaluationResult& result) const;
@@ -108,6 +67,7 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   context.forced_kernels = parse_forced_kernels(config_.train.kernels);
   engine_.emplace(config_, mesh_, std::move(context));
   if (checkpoint_) agree(mesh_.world(), [&] { load_training_tensors(*checkpoint_, *engine_); });
+  engine_->optimizer().set_updates(state_.updates);
   checkpoint_.reset();
 }
 
@@ -115,7 +75,7 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
 void Trainer::prepare() {
   agree(mesh_.world(), [&] {
     data_ = TrainingData::open(config_.data.path);
-    check_data(*data_, config_);
+    check_one_window(data_->train, config_.model.sequence);
     batch_share(config_.train.batch, mesh_);
     Schedule(config_.schedule, config_.optimizer.learning_rate, config_.train.steps);
     parse_forced_kernels(config_.train.kernels);
@@ -183,17 +143,21 @@ TrainingOutcome Trainer::run() {
              " on layout ", mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ",
              data_->train.tokens(), " training tokens, ", config_.train.dtype);
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer()));
-  LoaderSource source(*data_, config_, mesh_, state_.step);
+  LoaderSource source(data_->train, config_, mesh_, state_.step);
   started_ = Clock::now();
   while (state_.step < config_.train.steps) {
     const StepReport step = one_step(source);
     report(step);
+    stop_if_stuck(step);
     if (state_.step == first_step_ + 1) log_->info(peak_memory_table(*allocator_));
     const bool last = state_.step == config_.train.steps;
     const bool stop = any_rank(mesh_.world(), job_.stop_requested && job_.stop_requested());
     const auto due = [&](std::int64_t every) { return every > 0 && state_.step % every == 0; };
     if (last || due(config_.train.validate_every)) validate();
-    if (last || stop || due(config_.checkpoint.every)) save();
+    // A streak of skipped steps has nothing new to save, and must not push the last good checkpoint
+    // out.
+    const bool progressed = state_.skipped_in_a_row == 0;
+    if (last || stop || (progressed && due(config_.checkpoint.every))) save();
     if (job_.on_step) job_.on_step(step);
     if (stop && !last) return TrainingOutcome::interrupted;
   }
@@ -209,7 +173,6 @@ StepReport Trainer::one_step(LoaderSource& source) {
 
   const StepResult result = engine_->step(source, step);
   account(result);
-  stop_if_stuck(result);
 
   const double seconds = seconds_since(start);
   const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
@@ -239,10 +202,10 @@ void Trainer::account(const StepResult& result) {
 }
 
 // Every rank has the same result, so all stop together.
-void Trainer::stop_if_stuck(const StepResult& result) {
-  if (!result.skipped) return;
-  log_->warning("step ", state_.step, " skipped: loss ", result.loss, ", gradient norm ",
-                result.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
+void Trainer::stop_if_stuck(const StepReport& step) {
+  if (!step.skipped) return;
+  log_->warning("step ", state_.step, " skipped: loss ", step.loss, ", gradient norm ",
+                step.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
   if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
   throw AgreedError(str(
       "loss or gradient was not finite in ", state_.skipped_in_a_row, " steps in a row up to step ",
@@ -270,8 +233,9 @@ EvaluationOptions Trainer::evaluation_options() const {
 }
 
 void Trainer::validate() {
+  if (!data_->validation) return;
   const auto start = Clock::now();
-  const EvaluationResult result = evaluate(engine_->model(), data_->validation, mesh_,
+  const EvaluationResult result = evaluate(engine_->model(), *data_->validation, mesh_,
                                            evaluation_options(), engine_->context());
   log_->info("validation after step ", state_.step, " | loss ", fixed(result.loss, 4),
              " | perplexity ", fixed(result.perplexity, 2), " | bits per byte ",
@@ -284,7 +248,7 @@ void Trainer::validate() {
 
 void Trainer::print_comparison(const EvaluationResult& result) const {
   const EvaluationResult unigram =
-      evaluate_unigram(data_->train, data_->validation, mesh_.world(), evaluation_options());
+      evaluate_unigram(data_->train, *data_->validation, mesh_.world(), evaluation_options());
   log_->info("validation perplexity: model ", fixed(result.perplexity, 2),
              ", unigram model of the same text ", fixed(unigram.perplexity, 2));
 }
@@ -312,7 +276,10 @@ void Trainer::save() {
 TrainingData TrainingData::open(const std::string& folder) {
   if (folder.empty())
     throw UserError("data.path is empty; give the shard folder that `filigree data tokenize` made");
-  return {TokenDataset::open(folder, "train"), TokenDataset::open(folder, "validation")};
+  TrainingData data{TokenDataset::open(folder, "train"), std::nullopt};
+  if (read_manifest(folder).splits.contains("validation"))
+    data.validation = TokenDataset::open(folder, "validation");
+  return data;
 }
 
 RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabulary) {

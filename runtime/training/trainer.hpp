@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data_pipeline/token_dataset.hpp"
@@ -26,9 +27,10 @@ struct TrainingJob {
 
 enum class TrainingOutcome { finished, interrupted };
 
-// Both splits of the run's data.
+// The splits of the run's data.
 struct TrainingData {
-  TokenDataset train, validation;
+  TokenDataset train;
+  std::optional<TokenDataset> validation;  // absent when no document was held out
   static TrainingData open(const std::string& folder);
 };
 

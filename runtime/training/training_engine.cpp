@@ -45,6 +45,12 @@ std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share
   return config.micro_batch == 0 ? share.size() : std::min(config.micro_batch, share.size());
 }
 
+double communication_seconds(const Mesh& mesh) {
+  double seconds = mesh.world().statistics().seconds;
+  for (const Axis axis : kAxes) seconds += mesh.on(axis).statistics().seconds;
+  return seconds;
+}
+
 TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context)
     : config_(config),
       mesh_(mesh),

@@ -69,4 +69,7 @@ ShardRange batch_share(std::int64_t batch, const Mesh& mesh);
 // train.micro_batch, or the whole share where it is 0.
 std::int64_t micro_batch_rows(const TrainConfig& config, const ShardRange& share);
 
+// Seconds this rank has spent inside collectives so far.
+double communication_seconds(const Mesh& mesh);
+
 }  // namespace filigree

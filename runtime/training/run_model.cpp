@@ -1,0 +1,39 @@
+#include "runtime/training/run_model.hpp"
+
+#include "checkpoint/folders.hpp"
+#include "runtime/training/run_directory.hpp"
+#include "runtime/training/training_checkpoint.hpp"
+
+namespace filigree {
+namespace {
+
+std::filesystem::path checkpoint_folder(const RunDirectory& run, std::int64_t step) {
+  if (step > 0) return run.checkpoints() / step_folder_name(step);
+  std::string passed_over;
+  const auto newest = newest_checkpoint(
+      run.checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
+  if (!newest)
+    throw UserError(str("run ", run.folder(), " has no complete checkpoint", passed_over,
+                        "; let `filigree train` reach its first one"));
+  return *newest;
+}
+
+}  // namespace
+
+RunModel::RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step,
+                   ExecutionContext context)
+    : context_(std::move(context)),
+      model_(config.model, mesh, store_),
+      tokenizer_(Tokenizer::load(RunDirectory::open(config.run).tokenizer_file())) {
+  const CheckpointReader reader(checkpoint_folder(RunDirectory::open(config.run), step));
+  const TrainingState state = training_state(reader.info(), reader.folder());
+  if (state.tokenizer_hash != tokenizer_.hash())
+    throw UserError(str("run ", config.run, " was trained with tokenizer ", state.tokenizer_hash,
+                        "; its tokenizer.model is ", tokenizer_.hash(),
+                        ": put the right one back"));
+  store_.materialise(dtype_from_name(config.train.dtype), config.train.seed, context_);
+  load_parameters(reader, store_, context_);
+  step_ = state.step;
+}
+
+}  // namespace filigree

@@ -1,0 +1,37 @@
+// A trained model, taken from the folder of its run.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "data_pipeline/tokenizer.hpp"
+#include "layers/language_model.hpp"
+#include "parallel/mesh.hpp"
+#include "runtime/training/config.hpp"
+
+namespace filigree {
+
+class RunModel {
+ public:
+  // Parameters of the checkpoint of `step` (0: the newest) in config.run, on any mesh whatever
+  // layout they were saved on. `config` is the run's own, resolved. Throws UserError when there is
+  // no such checkpoint or it does not fit. Not collective.
+  RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step, ExecutionContext context);
+  RunModel(const RunModel&) = delete;
+  RunModel& operator=(const RunModel&) = delete;
+
+  const LanguageModel& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }  // the run's
+  ExecutionContext& context() { return context_; }
+  std::int64_t step() const { return step_; }
+
+ private:
+  ExecutionContext context_;
+  ParameterStore store_;
+  LanguageModel model_;
+  Tokenizer tokenizer_;
+  std::int64_t step_ = 0;
+};
+
+}  // namespace filigree

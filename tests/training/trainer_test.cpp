@@ -1,0 +1,298 @@
+#include "runtime/training/trainer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+
+#include "checkpoint/checkpoint.hpp"
+#include "parallel/run_ranks.hpp"
+#include "runtime/storage/atomic_file.hpp"
+#include "runtime/training/agreement.hpp"
+#include "runtime/training/evaluation.hpp"
+#include "runtime/training/run_directory.hpp"
+#include "runtime/training/run_model.hpp"
+#include "tests/training/on_mesh.hpp"
+#include "tests/training/tiny_shards.hpp"
+
+namespace filigree {
+namespace {
+
+using testing::grid;
+using testing::tiny_run;
+
+struct KilledForTest : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// The resolved configuration as text: what changes between the runs of these tests.
+std::string text_of(const RunConfig& config) {
+  return str("[optimizer]\nlearning_rate = ", config.optimizer.learning_rate,
+             "\n[train]\nsteps = ", config.train.steps, "\nbatch = ", config.train.batch,
+             "\nlog_every = ", config.train.log_every, "\n");
+}
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    shards_ = new testing::TemporaryFolder;
+    testing::make_tiny_shards(shards_->path() / "shards");
+  }
+  static void TearDownTestSuite() {
+    delete shards_;
+    shards_ = nullptr;
+  }
+
+  RunConfig config(const std::string& run, const std::string& dtype = "f32") const {
+    RunConfig result = tiny_run(shards_->path() / "shards", folder_.path() / run);
+    result.train.dtype = dtype;
+    return result;
+  }
+
+  using Hook = std::function<void(int rank, TrainingJob& job)>;
+  // Trains on every rank of a grid; the outcome is the same on all.
+  TrainingOutcome train_on(const MeshShape& shape, const RunConfig& config, bool resume = false,
+                           const Hook& hook = {}) const {
+    std::mutex mutex;
+    std::set<TrainingOutcome> outcomes;
+    run_ranks(shape.world(), [&](std::shared_ptr<Communicator> world) {
+      TrainingJob job;
+      job.config = config;
+      job.config.parallel.tensor = shape.tensor;
+      job.config = resolve(job.config, world->size(),
+                           TokenDataset::open(config.data.path, "train").vocabulary());
+      job.config_text = text_of(job.config);
+      job.config_hash = "0123456789abcdef";
+      job.resume = resume;
+      job.console_level = LogLevel::error;
+      if (hook) hook(world->rank(), job);
+      const TrainingOutcome outcome = train(job, world);
+      const std::lock_guard lock(mutex);
+      outcomes.insert(outcome);
+    });
+    EXPECT_EQ(outcomes.size(), 1u);
+    return *outcomes.begin();
+  }
+
+  std::string refusal(const MeshShape& shape, const RunConfig& config, bool resume) const {
+    try {
+      train_on(shape, config, resume);
+    } catch (const AgreedError& error) {
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  testing::TemporaryFolder folder_;
+  static testing::TemporaryFolder* shards_;
+};
+testing::TemporaryFolder* TrainerTest::shards_ = nullptr;
+
+std::filesystem::path checkpoint_of(const RunConfig& config, std::int64_t step) {
+  const auto newest = newest_checkpoint(std::filesystem::path(config.run) / "checkpoints",
+                                        [](const std::string& text) { ADD_FAILURE() << text; });
+  EXPECT_TRUE(newest.has_value());
+  EXPECT_EQ(CheckpointReader(*newest).info().step, step);
+  return *newest;
+}
+
+// Every tensor and the whole training state, bit for bit.
+void expect_same_checkpoint(const RunConfig& a, const RunConfig& b, std::int64_t step) {
+  const CheckpointReader left(checkpoint_of(a, step)), right(checkpoint_of(b, step));
+  ASSERT_EQ(left.names(), right.names());
+  EXPECT_GT(left.names().size(), 30u);  // three tensors for each of the eleven parameters
+  EXPECT_EQ(left.info().state, right.info().state);
+  for (const std::string& name : left.names()) {
+    const Shape shape = left.global_shape(name);
+    const std::vector<std::int64_t> origin(static_cast<std::size_t>(shape.rank()));
+    const Tensor x = Tensor::zeros(shape, left.dtype(name)),
+                 y = Tensor::zeros(shape, right.dtype(name));
+    left.read({name, x, shape, origin});
+    right.read({name, y, shape, origin});
+    EXPECT_EQ(std::memcmp(x.raw(), y.raw(), static_cast<std::size_t>(x.bytes())), 0) << name;
+  }
+}
+
+// Lines of metrics.jsonl without what depends on the clock.
+std::vector<std::string> deterministic_metrics(const RunConfig& config) {
+  std::vector<std::string> result;
+  std::ifstream in(std::filesystem::path(config.run) / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    auto row = nlohmann::ordered_json::parse(line);
+    row.erase("timing");
+    result.push_back(row.dump());
+  }
+  return result;
+}
+
+std::vector<double> losses(const RunConfig& config) {
+  std::vector<double> result;
+  for (const std::string& line : deterministic_metrics(config))
+    if (const auto row = nlohmann::json::parse(line); row.at("kind") == "step")
+      result.push_back(row.at("loss"));
+  return result;
+}
+
+struct Resumed {
+  std::string name, dtype;
+  MeshShape shape;
+};
+class ResumeTest : public TrainerTest, public ::testing::WithParamInterface<Resumed> {};
+
+// A kill loses the steps since the last checkpoint and leaves their lines in metrics.jsonl.
+TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
+  const auto& [name, dtype, shape] = GetParam();
+  const RunConfig whole = config("whole", dtype), parts = config("parts", dtype);
+  EXPECT_EQ(train_on(shape, whole), TrainingOutcome::finished);
+  EXPECT_THROW(train_on(shape, parts, false,
+                        [](int rank, TrainingJob& job) {
+                          if (rank != job.config.parallel.world() - 1) return;
+                          job.on_step = [](const StepReport& report) {
+                            if (report.step == 13) throw KilledForTest("killed");
+                          };
+                        }),
+               KilledForTest);
+  checkpoint_of(parts, 10);
+  EXPECT_EQ(train_on(shape, parts, true), TrainingOutcome::finished);
+  expect_same_checkpoint(whole, parts, 20);
+  EXPECT_EQ(deterministic_metrics(whole), deterministic_metrics(parts));
+  EXPECT_EQ(deterministic_metrics(whole).size(), 22u);  // the head, 20 steps, a validation
+}
+
+void PrintTo(const Resumed& resumed, std::ostream* out) { *out << resumed.name; }
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ResumeTest,
+                         ::testing::Values(Resumed{"f32", "f32", grid(1, 1)},
+                                           Resumed{"f64", "f64", grid(1, 1)},
+                                           Resumed{"bf16_dp2", "bf16", grid(2, 1)},
+                                           Resumed{"f32_dp2_tp2", "f32", grid(2, 2)}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_F(TrainerTest, AStopRequestOnOneRankSavesAndInterruptsAll) {
+  const RunConfig whole = config("whole"), parts = config("parts");
+  train_on(grid(2, 1), whole);
+  const auto stop_at_seven = [](int rank, TrainingJob& job) {
+    auto steps = std::make_shared<int>(0);
+    job.stop_requested = [rank, steps] { return rank == 1 && ++*steps == 7; };
+  };
+  EXPECT_EQ(train_on(grid(2, 1), parts, false, stop_at_seven), TrainingOutcome::interrupted);
+  checkpoint_of(parts, 7);
+  EXPECT_EQ(train_on(grid(2, 1), parts, true), TrainingOutcome::finished);
+  expect_same_checkpoint(whole, parts, 20);
+  EXPECT_EQ(deterministic_metrics(whole), deterministic_metrics(parts));
+}
+
+TEST_F(TrainerTest, LearnsTheTextAndGivesTheSameCurveOnOtherLayouts) {
+  RunConfig alone = config("alone");
+  alone.train.steps = 60;
+  train_on(grid(1, 1), alone);
+  const auto expected = losses(alone);
+  EXPECT_LT(expected.back(), 0.6 * expected.front());
+  for (const MeshShape& shape : {grid(2, 1), grid(1, 2), grid(2, 2)}) {
+    RunConfig split = alone;
+    split.run = folder_.path() / str("split_", shape.data, "_", shape.tensor);
+    train_on(shape, split);
+    const auto actual = losses(split);
+    ASSERT_EQ(actual.size(), expected.size());
+    // Rounding differences grow with the steps; 1e-4 is what they reach here, an error of a sum
+    // exceeds it at once.
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 1e-4 * expected[i]) << shape.name() << " step " << i + 1;
+  }
+}
+
+TEST_F(TrainerTest, AnyLayoutsCheckpointIsReadByOneProcessAndByAnother) {
+  const RunConfig run = config("run", "f64");
+  train_on(grid(2, 2), run);
+  double expected = 0.0;
+  for (const std::string& line : deterministic_metrics(run))
+    if (const auto row = nlohmann::json::parse(line); row.at("kind") == "validation")
+      expected = row.at("loss");
+  EXPECT_GT(expected, 1.0);
+  const TokenDataset validation = TokenDataset::open(run.data.path, "validation");
+  for (const MeshShape& shape : {grid(1, 1), grid(2, 1), grid(1, 2)})
+    testing::on_mesh(shape, [&](const Mesh& mesh) {
+      RunModel model(resolve(run, 1, validation.vocabulary()), mesh, 0, {});
+      EXPECT_EQ(model.step(), 20);
+      EXPECT_EQ(model.tokenizer().hash(), validation.tokenizer_hash());
+      EvaluationOptions options;
+      options.length = run.model.sequence;
+      const EvaluationResult result =
+          evaluate(model.model(), validation, mesh, options, model.context());
+      EXPECT_NEAR(result.loss, expected, 1e-12 * expected) << shape.name();
+    });
+  const Mesh alone(self_communicator("world"), {});
+  EXPECT_THROW(RunModel(resolve(run, 1, validation.vocabulary()), alone, 7, {}), UserError);
+  EXPECT_EQ(RunModel(resolve(run, 1, validation.vocabulary()), alone, 10, {}).step(), 10);
+}
+
+TEST_F(TrainerTest, ExtendsAFinishedRun) {
+  RunConfig run = config("run");
+  train_on(grid(1, 1), run);
+  EXPECT_NE(refusal(grid(1, 1), run, true).find("has done 20 of train.steps = 20"),
+            std::string::npos);
+  run.train.steps = 25;
+  EXPECT_EQ(train_on(grid(1, 1), run, true), TrainingOutcome::finished);
+  checkpoint_of(run, 25);
+  EXPECT_EQ(losses(run).size(), 25u);
+  EXPECT_NE(read_file(RunDirectory::open(run.run).config_file()).find("steps = 25"),
+            std::string::npos);
+}
+
+TEST_F(TrainerTest, RefusesToResumeAsSomethingElse) {
+  const RunConfig run = config("run");
+  train_on(grid(2, 1), run);
+  RunConfig longer = run;
+  longer.train.steps = 40;
+  EXPECT_NE(refusal(grid(1, 1), longer, true).find("was saved on layout dp2 (2 ranks)"),
+            std::string::npos)
+      << refusal(grid(1, 1), longer, true);
+  EXPECT_NE(refusal(grid(1, 2), longer, true).find("cannot be resumed on tp2"), std::string::npos);
+  RunConfig faster = longer;
+  faster.optimizer.learning_rate = 0.5;
+  EXPECT_NE(refusal(grid(2, 1), faster, true).find("optimizer.learning_rate (was 0.02, now 0.5)"),
+            std::string::npos);
+  const testing::TemporaryFolder other;
+  testing::make_tiny_shards(other.path() / "shards", 5000);
+  RunConfig moved = longer;
+  moved.data.path = other.path() / "shards";
+  EXPECT_NE(refusal(grid(2, 1), moved, true).find("the shards in"), std::string::npos);
+  EXPECT_NE(refusal(grid(2, 1), config("nowhere"), true).find("does not exist"), std::string::npos);
+}
+
+TEST_F(TrainerTest, RefusesAFolderThatExistsAndABatchTooSmall) {
+  const RunConfig run = config("run");
+  train_on(grid(1, 1), run);
+  EXPECT_NE(refusal(grid(2, 1), run, false)
+                .find("exists; choose another --run, or continue it with --resume"),
+            std::string::npos);
+  RunConfig small = config("small");
+  small.train.batch = 1;
+  EXPECT_NE(refusal(grid(2, 1), small, false).find("train.batch is 1 sequences for 2"),
+            std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(small.run)) << "a refused run left a folder";
+}
+
+TEST_F(TrainerTest, StopsAfterTooManyNonFiniteStepsInARow) {
+  RunConfig run = config("run");
+  run.optimizer.learning_rate =
+      1e30;  // the first update overflows f32, every later loss is not finite
+  run.schedule.warmup_steps = 0;
+  run.train.max_skipped_steps = 3;
+  run.checkpoint.every = 1;
+  const std::string message = refusal(grid(2, 1), run, false);
+  EXPECT_NE(message.find("not finite in 4 steps in a row up to step 5"), std::string::npos)
+      << message;
+  EXPECT_NE(message.find("last good checkpoint: step 1 in"), std::string::npos) << message;
+  std::vector<std::string> rows = deterministic_metrics(run);
+  ASSERT_EQ(rows.size(), 6u);  // the head and five steps
+  for (std::size_t step = 1; step <= 5; ++step)
+    EXPECT_EQ(nlohmann::json::parse(rows[step]).at("skipped").get<bool>(), step > 1)
+        << "step " << step;
+}
+
+}  // namespace
+}  // namespace filigree
