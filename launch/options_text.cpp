@@ -22,18 +22,23 @@ std::string key_of(const std::string& name) { return name.substr(name.find('.') 
 
 // "  --name N      description", wrapped with a hanging indent.
 std::string help_line(const std::string& left, const std::string& description) {
-  std::string text = padded("  " + left, kColumn);
+  std::string text = padded(str("  ", left), kColumn);
   std::size_t column = text.size();
   std::istringstream words(description);
-  for (std::string word; words >> word;) {
-    if (column + word.size() + 1 > kWidth) {
-      text += "\n" + std::string(kColumn, ' ');
+  bool first = true;
+  for (std::string word; words >> word; first = false) {
+    if (column + 1 + word.size() > kWidth) {
+      text += '\n';
+      text.append(kColumn, ' ');
       column = kColumn;
+    } else if (!first) {
+      text += ' ';
+      ++column;
     }
-    text += word + " ";
-    column += word.size() + 1;
+    text += word;
+    column += word.size();
   }
-  text.back() = '\n';
+  text += '\n';
   return text;
 }
 
@@ -59,10 +64,10 @@ std::string Options::help() const {
     const std::string text =
         described(option.spec, option.target, option.default_text, option.is_switch());
     if (option.positional) {
-      usage += " " + value;
+      usage += str(" ", value);
       flags += help_line(value, text);
     } else {
-      const std::string left = str("--", option.name, option.is_switch() ? "" : " " + value);
+      const std::string left = str("--", option.name, option.is_switch() ? "" : str(" ", value));
       (option.is_config() ? configuration : flags) += help_line(left, text);
     }
   }

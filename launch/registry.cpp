@@ -1,6 +1,12 @@
 #include "launch/command.hpp"
+#include "launch/commands/bench_kernels.hpp"
+#include "launch/commands/bench_scale.hpp"
 #include "launch/commands/data_inspect.hpp"
 #include "launch/commands/data_tokenize.hpp"
+#include "launch/commands/eval.hpp"
+#include "launch/commands/generate.hpp"
+#include "launch/commands/score.hpp"
+#include "launch/commands/train.hpp"
 
 namespace filigree {
 
@@ -8,6 +14,12 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
       data_tokenize_command(),
       data_inspect_command(),
+      train_command(),
+      eval_command(),
+      score_command(),
+      generate_command(),
+      bench_scale_command(),
+      bench_kernels_command(),
   };
   return list;
 }
