@@ -12,14 +12,9 @@ namespace filigree {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
-      data_tokenize_command(),
-      data_inspect_command(),
-      train_command(),
-      eval_command(),
-      score_command(),
-      generate_command(),
-      bench_scale_command(),
-      bench_kernels_command(),
+      data_tokenize_command(), data_inspect_command(),  train_command(),
+      eval_command(),          score_command(),         generate_command(),
+      bench_scale_command(),   bench_kernels_command(),
   };
   return list;
 }
