@@ -45,8 +45,10 @@ inline Tensor random_bits(const Shape& shape, DType dtype, const std::string& na
   const Tensor tensor = Tensor::empty(shape, dtype);
   const Philox philox(seed, RandomPurpose::test, hash_text(name));
   auto* bytes = static_cast<std::uint8_t*>(tensor.raw());
-  for (std::int64_t i = 0; i < tensor.bytes(); ++i) {
-    bytes[i] = static_cast<std::uint8_t>(philox.bits(static_cast<std::uint64_t>(i))[0]);
+  for (std::int64_t begin = 0; begin < tensor.bytes(); begin += 16) {
+    const auto block = philox.bits(static_cast<std::uint64_t>(begin));
+    std::memcpy(bytes + begin, block.data(),
+                static_cast<std::size_t>(std::min<std::int64_t>(16, tensor.bytes() - begin)));
   }
   return tensor;
 }

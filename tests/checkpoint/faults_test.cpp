@@ -5,11 +5,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <set>
 
 #include "tests/checkpoint/checkpoint_helpers.hpp"
 
@@ -226,36 +228,62 @@ TEST(FullDisk, LeavesTheOldCheckpointAndSaysWhatWasNeeded) {
   ::_exit(1);
 }
 
+std::set<std::string> temporary_names(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const std::string& name : names_in(folder)) {
+    if (name.find(".tmp.") != std::string::npos) names.insert(name);
+  }
+  return names;
+}
+
+// Waits until a save is under way that was not there before; false after ten seconds.
+bool wait_for_save(const fs::path& folder, const std::set<std::string>& before) {
+  for (int i = 0; i < 100000; ++i) {
+    for (const std::string& name : temporary_names(folder)) {
+      if (before.count(name) == 0) return true;
+    }
+    ::usleep(100);
+  }
+  return false;
+}
+
 TEST(KilledSave, AlwaysLeavesACompleteNewestCheckpoint) {
   const ScratchFolder scratch;
+  const auto begin = std::chrono::steady_clock::now();
   save_step(scratch.path(), 1, 2, 2);
+  const double save_seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   const Philox philox(5, RandomPurpose::test, 0);
+  std::int64_t newest_step = 1;
   int killed_in_a_save = 0;
   for (std::uint64_t round = 0; round < 30; ++round) {
-    const std::int64_t before =
-        CheckpointReader(*newest_checkpoint(scratch.path(), no_warning)).info().step;
+    const std::set<std::string> before = temporary_names(scratch.path());
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
-    if (child == 0) save_for_ever(scratch.path(), before + 1);
-    ::usleep(1000 + static_cast<useconds_t>(philox.uniform(round) * 60000));
+    if (child == 0) save_for_ever(scratch.path(), newest_step + 1);
+    const bool saving = wait_for_save(scratch.path(), before);
+    ::usleep(static_cast<useconds_t>(philox.uniform(round) * save_seconds * 2e6));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself: " << status;
+    ASSERT_TRUE(saving && WIFSIGNALED(status)) << "the child did not save: " << status;
+
     const auto newest = newest_checkpoint(scratch.path(), no_warning);
     ASSERT_TRUE(newest.has_value());
-    const std::int64_t after = CheckpointReader(*newest).info().step;
-    ASSERT_GE(after, before);
-    expect_newest_is(scratch.path(), after);
-    for (const std::string& name : names_in(scratch.path())) {
-      killed_in_a_save += name.find(".tmp.") != std::string::npos ? 1 : 0;
+    const std::int64_t step = CheckpointReader(*newest).info().step;
+    ASSERT_GE(step, newest_step);
+    expect_newest_is(scratch.path(), step);
+    newest_step = step;
+    for (const std::string& name : temporary_names(scratch.path())) {
+      killed_in_a_save += before.count(name) == 0 ? 1 : 0;
     }
   }
   EXPECT_GT(killed_in_a_save, 5);
   // The next save that succeeds clears away what the dead ones left.
-  save_step(scratch.path(), 100000, 2, 2);
+  save_step(scratch.path(), newest_step + 1, 2, 2);
+  EXPECT_EQ(temporary_names(scratch.path()), std::set<std::string>{});
   EXPECT_EQ(names_in(scratch.path()).size(), 2u);
-  expect_newest_is(scratch.path(), 100000);
+  expect_newest_is(scratch.path(), newest_step + 1);
 }
 
 TEST(AbortedSave, ARankThatNeverComesLeavesNothing) {
