@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   try {
     return filigree::run_program({argv + 1, argv + argc}, filigree::commands());
   } catch (...) {
-    if (filigree::launcher_rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (filigree::launcher_rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(5));
     return filigree::report_current_exception(
         filigree::launcher_rank() > 0 ? "[rank " + std::to_string(filigree::launcher_rank()) + "]"
                                       : "");

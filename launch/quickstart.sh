@@ -120,18 +120,20 @@ train() {
   run "$filigree" data tokenize --input "$work/text" --output "$work/shards" --vocabulary 2048
   headline "5/6  Train on two ranks, then resume for a few more steps"
   prepare_mpi
+  local steps
+  steps=$(awk '$1 == "steps" { print $3 }' configs/quickstart.cfg)
   run mpirun -np 2 "$filigree" train --config configs/quickstart.cfg --run "$work/run"
   say ""
-  run mpirun -np 2 "$filigree" train --resume "$work/run" --train.steps 210
+  run mpirun -np 2 "$filigree" train --resume "$work/run" --train.steps $((steps + 10))
   headline "6/6  Generate"
-  run "$filigree" generate --from-run "$work/run" --prompt "$prompt" --tokens 100 --temperature 0.8 --seed 1
+  run "$filigree" generate --from-run "$work/run" --prompt "$prompt" --max-tokens 120 --temperature 0.8 --top-p 0.9
 }
 
 what_next() {
   headline "Done"
   cat <<TEXT
 The run is in $work/run/: config.cfg, metrics.jsonl, logs/ and checkpoints/. What to do next:
-  generate more     $filigree generate --from-run $work/run --prompt "In the beginning" --top-k 40
+  generate more     $filigree generate --from-run $work/run --prompt "In the beginning" --greedy
   evaluate          $filigree eval --from-run $work/run
   split the layers  mpirun -np 2 $filigree train --config configs/quickstart.cfg --run runs/tensor2 --parallel.tensor 2
   see every key     $filigree train --help-config
