@@ -70,6 +70,7 @@ TEST(Program, OnlyTheFirstProcessPrintsHelp) {
 }
 
 TEST(Registry, NamesAreUniqueAndEveryCommandExplainsItself) {
+  ASSERT_FALSE(commands().empty());
   std::set<std::string_view> names;
   for (const Command& command : commands()) {
     EXPECT_TRUE(names.insert(command.name).second) << command.name;

@@ -65,6 +65,8 @@ def include_problems(root, files):
             if not match:
                 continue
             target = match.group(1)
+            if folder == "tests" and (path.parent / target).is_file():  # a helper beside the test
+                continue
             if not (root / target).is_file():
                 yield f'{name}:{number}: "{target}" is no file; write paths from the root of the repository'
             elif folder != "tests" and folder_of(target) != folder and folder_of(target) not in MAY_INCLUDE[folder]:
