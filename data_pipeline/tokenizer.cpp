@@ -16,19 +16,18 @@ namespace {
 // therefore is encoded as its three bytes.
 constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";
 
-constexpr std::size_t kSegmentBytes = std::size_t{1} << 16;
+// A longer run without a space or newline is divided, between two characters.
+constexpr std::size_t kLongestWord = std::size_t{1} << 12;
+constexpr std::size_t kLongestKnownWord = 64;
+constexpr std::size_t kMostKnownWords = std::size_t{1} << 16;
 
-// Where a text of at least kSegmentBytes may be cut. No piece reaches across a newline (training
-// text has none) or across the beginning of a run of spaces (they are only found at the front of
-// pieces), so the ids are those of the whole. Text without either is cut between two characters.
-std::size_t segment_end(std::string_view text) {
-  const std::string_view window = text.substr(0, kSegmentBytes);
-  const std::size_t newline = window.rfind('\n');
-  if (newline != std::string_view::npos) return newline + 1;
-  for (std::size_t i = window.size() - 1; i > 0; --i) {
-    if (window[i] == ' ' && window[i - 1] != ' ') return i;
-  }
-  return window.size() - utf8_incomplete_suffix(window);
+// Whether a piece, decoded, could be part of two words: a newline beside something else, or a space
+// after something else.
+bool spans_words(std::string_view piece) {
+  const std::size_t text = piece.find_first_not_of(' ');
+  return piece.size() > 1 &&
+         (piece.find('\n') != std::string_view::npos ||
+          (text != std::string_view::npos && piece.find(' ', text) != std::string_view::npos));
 }
 
 std::string with_spaces(std::string_view piece) {
@@ -51,6 +50,7 @@ struct Tokenizer::Model {
   std::vector<std::string> text;  // what each id decodes to
   std::array<std::int32_t, 256> byte_ids{};
   std::int32_t end_of_document = -1;
+  bool word_by_word = true;  // no piece spans words
 
   void fill_tables(const std::string& origin);
   void append_ids(std::string_view segment, std::vector<std::int32_t>& ids) const;
@@ -68,6 +68,7 @@ void Tokenizer::Model::fill_tables(const std::string& origin) {
       decoded = static_cast<char>(value);
     } else if (!processor.IsControl(id) && !processor.IsUnknown(id)) {
       decoded = with_spaces(processor.IdToPiece(id));
+      if (spans_words(decoded)) word_by_word = false;
     } else if (processor.IsUnknown(id)) {
       decoded = "\xEF\xBF\xBD";
     }
@@ -141,12 +142,9 @@ Tokenizer Tokenizer::from_bytes(std::string model_bytes, const std::string& orig
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<std::int32_t> ids;
-  while (text.size() >= kSegmentBytes) {
-    const std::size_t end = segment_end(text);
-    model_->append_ids(text.substr(0, end), ids);
-    text.remove_prefix(end);
-  }
-  model_->append_ids(text, ids);
+  StreamEncoder encoder(*this);
+  encoder.push(text, ids);
+  encoder.finish(ids);
   return ids;
 }
 
@@ -175,19 +173,47 @@ bool Tokenizer::is_byte(std::int32_t id) const { return model_->processor.IsByte
 const std::string& Tokenizer::hash() const { return model_->hash; }
 const std::string& Tokenizer::bytes() const { return model_->bytes; }
 
+// Where the word that `text` begins with ends, or npos when more text is needed to know. A newline
+// is a word.
+std::size_t StreamEncoder::word_end(std::string_view text) const {
+  const std::string_view window = text.substr(0, kLongestWord);
+  if (tokenizer_.model_->word_by_word) {
+    if (!window.empty() && window[0] == '\n') return 1;
+    const std::size_t begin = window.find_first_not_of(' ');
+    const std::size_t end =
+        begin == std::string_view::npos ? begin : window.find_first_of(" \n", begin);
+    if (end != std::string_view::npos) return end;
+  }
+  if (text.size() <= kLongestWord) return std::string_view::npos;
+  return window.size() - utf8_incomplete_suffix(window);
+}
+
+void StreamEncoder::append_word(std::string_view word, std::vector<std::int32_t>& ids) {
+  if (word.size() > kLongestKnownWord) return tokenizer_.model_->append_ids(word, ids);
+  key_ = word;
+  const auto known = known_.find(key_);
+  if (known != known_.end()) {
+    ids.insert(ids.end(), known->second.begin(), known->second.end());
+    return;
+  }
+  const auto before = static_cast<std::ptrdiff_t>(ids.size());
+  tokenizer_.model_->append_ids(word, ids);
+  if (known_.size() == kMostKnownWords) known_.clear();
+  known_.emplace(key_, std::vector<std::int32_t>(ids.begin() + before, ids.end()));
+}
+
 void StreamEncoder::push(std::string_view part, std::vector<std::int32_t>& ids) {
   pending_ += part;
   std::string_view rest = pending_;
-  while (rest.size() >= kSegmentBytes) {
-    const std::size_t end = segment_end(rest);
-    tokenizer_.model_->append_ids(rest.substr(0, end), ids);
+  for (std::size_t end = word_end(rest); end != std::string_view::npos; end = word_end(rest)) {
+    append_word(rest.substr(0, end), ids);
     rest.remove_prefix(end);
   }
   pending_.erase(0, pending_.size() - rest.size());
 }
 
 void StreamEncoder::finish(std::vector<std::int32_t>& ids) {
-  tokenizer_.model_->append_ids(pending_, ids);
+  append_word(pending_, ids);
   pending_.clear();
 }
 

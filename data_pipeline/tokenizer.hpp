@@ -7,6 +7,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace filigree {
@@ -19,8 +21,7 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& model_file);
   static Tokenizer from_bytes(std::string model_bytes, const std::string& origin);
 
-  // decode(encode(text)) == text for any valid UTF-8. Long texts are encoded in segments that end
-  // where no piece reaches across (a newline or a word's first space), so memory stays bounded.
+  // decode(encode(text)) == text for any valid UTF-8.
   std::vector<std::int32_t> encode(std::string_view text) const;
   // Control ids (begin, end of document) decode to nothing; bytes that do not form a character, as
   // when a generation stops inside one, to U+FFFD.
@@ -45,6 +46,10 @@ class Tokenizer {
 
 // encode() for a text that comes in parts; the ids do not depend on where the parts end. One
 // document after the other: finish() ends one.
+//
+// Pieces reach neither across a newline nor across the beginning of a run of spaces, so words (with
+// the spaces before them) are encoded one by one and remembered: memory stays bounded, and most
+// words are looked up.
 class StreamEncoder {
  public:
   explicit StreamEncoder(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
@@ -54,8 +59,13 @@ class StreamEncoder {
   void finish(std::vector<std::int32_t>& ids);
 
  private:
+  std::size_t word_end(std::string_view text) const;
+  void append_word(std::string_view word, std::vector<std::int32_t>& ids);
+
   Tokenizer tokenizer_;
   std::string pending_;
+  std::string key_;  // of the word being looked up
+  std::unordered_map<std::string, std::vector<std::int32_t>> known_;
 };
 
 }  // namespace filigree

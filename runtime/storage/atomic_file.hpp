@@ -8,8 +8,9 @@
 
 namespace filigree {
 
-// Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. After a crash the old file or the new
-// one is there, never a part. Throws UserError naming the file; the temporary file is then gone.
+// Replaces `path`: temporary file beside it, fsync, rename, fsync of the folder. After a crash the
+// old file or the new one is there, never a part. Throws UserError naming the file; the temporary
+// file is then gone.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 
 // The whole file. Throws UserError naming it when it cannot be read or is larger than `most_bytes`.
@@ -19,7 +20,8 @@ std::string read_file(const std::filesystem::path& path,
 // Makes the names in a folder (files created, renamed, removed) last through a power cut.
 void sync_folder(const std::filesystem::path& folder);
 
-// Renames and syncs the folder that holds `to`. `to` may be a file, which is replaced, or an empty folder.
+// Renames and syncs the folder that holds `to`. `to` may be a file, which is replaced, or an empty
+// folder.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace filigree

@@ -31,24 +31,33 @@ constexpr std::array<TypeRow, 8> kTypes{{{Hdf5Type::f64, "f64", 8},
 // The library's type ids exist only once it is initialised, hence no table.
 hid_t library_type(Hdf5Type type) {
   switch (type) {
-    case Hdf5Type::f64: return H5T_IEEE_F64LE;
-    case Hdf5Type::f32: return H5T_IEEE_F32LE;
-    case Hdf5Type::i64: return H5T_STD_I64LE;
-    case Hdf5Type::i32: return H5T_STD_I32LE;
-    case Hdf5Type::u64: return H5T_STD_U64LE;
-    case Hdf5Type::u32: return H5T_STD_U32LE;
-    case Hdf5Type::u16: return H5T_STD_U16LE;
-    case Hdf5Type::u8: return H5T_STD_U8LE;
+    case Hdf5Type::f64:
+      return H5T_IEEE_F64LE;
+    case Hdf5Type::f32:
+      return H5T_IEEE_F32LE;
+    case Hdf5Type::i64:
+      return H5T_STD_I64LE;
+    case Hdf5Type::i32:
+      return H5T_STD_I32LE;
+    case Hdf5Type::u64:
+      return H5T_STD_U64LE;
+    case Hdf5Type::u32:
+      return H5T_STD_U32LE;
+    case Hdf5Type::u16:
+      return H5T_STD_U16LE;
+    case Hdf5Type::u8:
+      return H5T_STD_U8LE;
   }
   FILIGREE_CHECK(false, "HDF5 type ", static_cast<int>(type));
 }
 
-// Held during every use of libhdf5. One lock even where the library has its own, because a distribution's parallel
-// flavour has none.
+// Held during every use of libhdf5. One lock even where the library has its own, because a
+// distribution's parallel flavour has none.
 class LibraryLock {
  public:
   LibraryLock() : lock_(mutex()) {
-    // First of all calls: the library's exit handler crashes when a file could not be closed on a full disk.
+    // First of all calls: the library's exit handler crashes when a file could not be closed on a
+    // full disk.
     static const herr_t without_exit_handler = H5dont_atexit();
     static_cast<void>(without_exit_handler);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // per thread; errors become exceptions instead
@@ -103,8 +112,9 @@ Handle checked(hid_t id, Handle::Closer closer, const std::filesystem::path& pat
   return {id, closer};
 }
 
-// Access properties of every file: exact version bounds, alignment, no file locks (they fail on network file systems
-// without a lock service, and files here are written once under a private name).
+// Access properties of every file: exact version bounds, alignment, no file locks (they fail on
+// network file systems without a lock service, and files here are written once under a private
+// name).
 Handle access_properties(const std::filesystem::path& path) {
   Handle properties = checked(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, path, "set access properties");
   herr_t status = H5Pset_libver_bounds(properties.get(), H5F_LIBVER_V110, H5F_LIBVER_V110);
@@ -191,7 +201,9 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path) {
   state->path = path;
   const LibraryLock lock;
   const Handle access = access_properties(path);
-  state->file = checked(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.get()), H5Fclose,
+  const Handle root = checked(H5Pcreate(H5P_FILE_CREATE), H5Pclose, path, "set file properties");
+  if (H5Pset_obj_track_times(root.get(), false) < 0) fail(path, "set file properties");
+  state->file = checked(H5Fcreate(path.c_str(), H5F_ACC_EXCL, root.get(), access.get()), H5Fclose,
                         path, "create it")
                     .release();
   return Hdf5File(std::move(state));
@@ -229,7 +241,8 @@ Hdf5Dataset Hdf5File::create_dataset(const std::string& name, Hdf5Type type,
     if (H5Pset_create_intermediate_group(links.get(), 1) < 0 ||
         H5Pset_layout(layout.get(), H5D_CONTIGUOUS) < 0 ||
         H5Pset_alloc_time(layout.get(), H5D_ALLOC_TIME_EARLY) < 0 ||
-        H5Pset_fill_time(layout.get(), H5D_FILL_TIME_NEVER) < 0) {
+        H5Pset_fill_time(layout.get(), H5D_FILL_TIME_NEVER) < 0 ||
+        H5Pset_obj_track_times(layout.get(), false) < 0) {
       fail(path, "set dataset properties");
     }
     checked(H5Dcreate2(state_->file, name.c_str(), library_type(type), space.get(), links.get(),

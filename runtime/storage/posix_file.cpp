@@ -112,7 +112,8 @@ void PosixFile::sync() const {
 
 void PosixFile::close() {
   const int descriptor = std::exchange(descriptor_, -1);
-  // Linux frees the descriptor even when close() is interrupted; trying again could close someone else's.
+  // Linux frees the descriptor even when close() is interrupted; trying again could close someone
+  // else's.
   if (descriptor >= 0 && ::close(descriptor) != 0 && errno != EINTR) fail("close", path_, errno);
 }
 

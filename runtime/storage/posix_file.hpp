@@ -6,8 +6,8 @@
 
 namespace filigree {
 
-// Every function throws UserError naming the file, the operation and the system's reason. read_at and write_at move
-// exactly the bytes asked for and may be called from several threads at once.
+// Every function throws UserError naming the file, the operation and the system's reason. read_at
+// and write_at move exactly the bytes asked for and may be called from several threads at once.
 class PosixFile {
  public:
   static PosixFile open_for_reading(const std::filesystem::path& path);
@@ -25,7 +25,8 @@ class PosixFile {
 
   void read_at(std::int64_t offset, void* out, std::int64_t bytes) const;
   void write_at(std::int64_t offset, const void* data, std::int64_t bytes) const;
-  // Reserves disk space for the first `bytes` bytes now, so that a full disk shows here and not halfway through.
+  // Reserves disk space for the first `bytes` bytes now, so that a full disk shows here and not
+  // halfway through.
   void allocate(std::int64_t bytes) const;
   // Until this returns, the data may be lost with the power.
   void sync() const;

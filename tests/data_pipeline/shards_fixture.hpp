@@ -1,6 +1,7 @@
 // Folders of token shards for tests.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "data_pipeline/tokenize.hpp"
@@ -27,6 +28,18 @@ class ShardsTest : public ScratchTest {
     return write(str("corpus_", first, "_", documents, ".jsonl"), lines);
   }
 
+  // A tokenizer for the documents from `first` on, trained once in a process.
+  std::filesystem::path tokenizer_file(std::uint64_t first = 0) const {
+    static std::map<std::uint64_t, std::string> trained;
+    std::string& bytes = trained[first];
+    if (bytes.empty()) {
+      TokenizerTrainer trainer({.vocabulary = 320});
+      for (std::uint64_t i = 0; i < 30; ++i) trainer.add(document(first + i));
+      bytes = trainer.train().bytes();
+    }
+    return write(str("tokenizer_", first, ".model"), bytes);
+  }
+
   TokenizeOptions options(const std::filesystem::path& input, const std::string& output) const {
     TokenizeOptions options;
     options.inputs = {input.string()};
@@ -40,7 +53,9 @@ class ShardsTest : public ScratchTest {
   // Several shards for training, one for validation.
   std::filesystem::path make_shards(const std::string& output = "shards",
                                     std::uint64_t first = 0) const {
-    tokenize_corpus(options(corpus(200, first), output));
+    TokenizeOptions made = options(corpus(200, first), output);
+    made.tokenizer = tokenizer_file(first);
+    tokenize_corpus(made);
     return folder_ / output;
   }
 };

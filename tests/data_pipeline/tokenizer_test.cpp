@@ -2,6 +2,7 @@
 
 #include <sentencepiece_trainer.h>
 
+#include <array>
 #include <random>
 #include <unordered_map>
 
@@ -90,14 +91,56 @@ TEST_F(TokenizerTest, LongTextsEncodeAsTheirLines) {
   EXPECT_EQ(small_tokenizer().decode(small_tokenizer().encode(no_cut)), no_cut);
 }
 
+// Encoding word by word must give SentencePiece's own ids.
+TEST_F(TokenizerTest, WordByWordIsWhatSentencePieceGivesForTheWhole) {
+  sentencepiece::SentencePieceProcessor processor;
+  const std::string& model = small_tokenizer().bytes();
+  ASSERT_TRUE(processor.LoadFromSerializedProto({model.data(), model.size()}).ok());
+  std::mt19937 random(3);
+  for (int round = 0; round < 100; ++round) {
+    std::string text;
+    for (int i = 0; i < 20; ++i) {
+      const std::string words = sentence(random());
+      text += words.substr(random() % 8, random() % words.size());
+      text +=
+          std::array{" ", "  ", "\n", " \n", "\n    ", "\t", "", "\xC2\xA0", "12 34"}[random() % 9];
+    }
+    std::vector<int> expected;
+    ASSERT_TRUE(processor.Encode(text, &expected).ok());
+    ASSERT_EQ(small_tokenizer().encode(text), expected) << text;
+  }
+}
+
+TEST_F(TokenizerTest, APieceThatSpansWordsIsStillFound) {
+  const auto input = write("corpus.txt", "New York is a city\nthe old New York\n");
+  std::string model;
+  const std::unordered_map<std::string, std::string> settings{
+      {"input", input.string()},
+      {"vocab_size", "300"},
+      {"model_type", "bpe"},
+      {"byte_fallback", "true"},
+      {"normalization_rule_name", "identity"},
+      {"add_dummy_prefix", "false"},
+      {"remove_extra_whitespaces", "false"},
+      {"split_by_whitespace", "false"},
+      {"minloglevel", "2"},
+      {"hard_vocab_limit", "false"}};
+  ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train(settings, nullptr, &model).ok());
+  const Tokenizer tokenizer = Tokenizer::from_bytes(model, "spanning.model");
+  const std::vector<std::int32_t> ids = tokenizer.encode("New York");
+  EXPECT_EQ(ids.size(), 1u);
+  EXPECT_EQ(tokenizer.decode(ids), "New York");
+}
+
 TEST_F(TokenizerTest, StreamedPartsGiveTheSameIds) {
   std::string text;
   for (std::uint64_t i = 0; text.size() < 200'000; ++i) {
     text += sentence(i) + (i % 3 == 0 ? "\n\n" : "  ");
+    if (i % 50 == 7) text += std::string(5000, 'x') + "\xE6\xBC\xA2" + std::string(9000, ' ');
   }
   const std::vector<std::int32_t> whole = small_tokenizer().encode(text);
-  for (const std::size_t part :
-       {std::size_t{1000}, std::size_t{65535}, std::size_t{65536}, std::size_t{100'001}}) {
+  for (const std::size_t part : {std::size_t{7}, std::size_t{1000}, std::size_t{65535},
+                                 std::size_t{65536}, std::size_t{100'001}}) {
     StreamEncoder encoder(small_tokenizer());
     std::vector<std::int32_t> ids;
     for (std::size_t at = 0; at < text.size(); at += part) {
