@@ -40,7 +40,8 @@ inline __attribute__((always_inline)) void store(T* to, Vector<T> value) {
 }
 template <class T>
 inline __attribute__((always_inline)) Vector<T> splat(T value) {
-  return Vector<T>{} + value;
+  // x - 0 is x for every x and costs nothing; x + 0 is not, for -0, and is computed.
+  return value - Vector<T>{};
 }
 template <class T>
 inline __attribute__((always_inline)) T add_lanes(Vector<T> value) {
@@ -152,7 +153,8 @@ inline __attribute__((always_inline)) Vector<T> mask_keys(Vector<T> value, std::
 }
 
 template <class T>
-void softmax(const TileSoftmax<T>& t) {
+void softmax(const TileSoftmax<T>& arguments) {
+  const TileSoftmax<T> t = arguments;  // a copy that stores to the tiles cannot alias
   const T minus_infinity = -static_cast<T>(__builtin_inff());
   for (std::int64_t lane = 0; lane < t.lanes; lane += kWidth<T>) {
     const Vector<T> old_maximum = load(t.maximum + lane);
@@ -182,7 +184,8 @@ void softmax(const TileSoftmax<T>& t) {
 }
 
 template <class T>
-void softmax_gradient(const TileSoftmaxGradient<T>& t) {
+void softmax_gradient(const TileSoftmaxGradient<T>& arguments) {
+  const TileSoftmaxGradient<T> t = arguments;
   for (std::int64_t lane = 0; lane < t.lanes; lane += kWidth<T>) {
     const Vector<T> lse = load(t.lse + lane), delta = load(t.delta + lane);
     for (std::int64_t j = 0; j < t.keys; ++j) {
