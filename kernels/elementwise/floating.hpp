@@ -27,12 +27,11 @@ template <class T, class A>
 inline T rounded(A value) {
   if constexpr (std::is_same_v<T, BFloat16> && std::is_same_v<A, double>) {
     const float nearest = static_cast<float>(value);
-    if (static_cast<double>(nearest) == value || !(nearest - nearest == 0))
-      return BFloat16(nearest);
-    auto bits = std::bit_cast<std::uint32_t>(nearest);
-    const bool away = nearest < 0 ? nearest < value : nearest > value;  // from zero
-    bits = (away ? bits - 1 : bits) | 1u;
-    return BFloat16(std::bit_cast<float>(bits));
+    const auto bits = std::bit_cast<std::uint32_t>(nearest);
+    const bool is_exact = static_cast<double>(nearest) == value || !(nearest - nearest == 0);
+    const bool away_from_zero = nearest < 0 ? nearest < value : nearest > value;
+    const std::uint32_t odd = (away_from_zero ? bits - 1 : bits) | 1u;
+    return BFloat16(std::bit_cast<float>(is_exact ? bits : odd));
   } else {
     return T(value);
   }

@@ -9,16 +9,23 @@
 namespace filigree {
 namespace {
 
+// The largest of x, -infinity of none. A NaN is left to the sum. In lanes, since a running maximum
+// is one long chain, and compilers may not reorder it on their own.
 template <class T>
 Accumulator<T> largest(const T* x, std::int64_t count) {
   using A = Accumulator<T>;
-  A result = -std::numeric_limits<A>::infinity();
-#pragma omp simd reduction(max : result)
-  for (std::int64_t v = 0; v < count; ++v) {
-    const A value = widened(x[v]);
-    result = value > result ? value : result;  // a NaN is left to the sum
+  constexpr std::int64_t kLanes = 64;
+  std::array<A, kLanes> lanes;
+  lanes.fill(-std::numeric_limits<A>::infinity());
+  A* lane = lanes.data();
+  for (std::int64_t begin = 0; begin < count; begin += kLanes) {
+    const T* from = x + begin;
+    vector_loop(0, std::min(kLanes, count - begin), [=](std::int64_t i) {
+      const A value = widened(from[i]);
+      lane[i] = value > lane[i] ? value : lane[i];
+    });
   }
-  return result;
+  return *std::max_element(lanes.begin(), lanes.end());
 }
 
 // sum_v exp(x[v] - shift), in blocks: the exponentials of one stay in registers and the first-level
