@@ -62,9 +62,12 @@ class [[nodiscard]] Pending {
 // dtypes; the thread communicator checks that and names the ranks that differ. Tensors are on the
 // host. Every operation has a sequence number and a timeout: it throws CollectiveTimeout when the
 // others do not come, and PeerFailed once another rank has aborted. A communicator is used by one
-// thread, its rank's. Sums have the same bits on every rank and in every run: threads add in rank
-// order, bf16 in f32 and rounded once; MPI in an order fixed by group and element count, bf16
-// rounded after each addition. Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the rest.
+// thread, its rank's.
+//
+// Sums are added in rank order, bf16 in f32 and rounded once: the same bits on every rank, in every
+// run, and for threads as for MPI. Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the
+// rest.
+//
 // `in` and `out` must not overlap, except that `in` of all_gather and `out` of reduce_scatter may
 // be exactly this rank's part of the other.
 class Communicator {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <list>
 #include <span>
 #include <thread>
 
@@ -15,26 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-
-MPI_Datatype mpi_type(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-      return MPI_DOUBLE;
-    case DType::f32:
-      return MPI_FLOAT;
-    case DType::bf16:
-    case DType::f16:
-    case DType::u16:
-      return MPI_UINT16_T;
-    case DType::i64:
-      return MPI_INT64_T;
-    case DType::i32:
-      return MPI_INT32_T;
-    case DType::u8:
-      break;
-  }
-  return MPI_UINT8_T;
-}
 
 void* element(const Tensor& tensor, std::int64_t index) {
   return static_cast<std::byte*>(tensor.raw()) + index * size_of(tensor.dtype());
@@ -96,14 +75,15 @@ class MpiCommunicator final : public Communicator {
 
  private:
   using Requests = std::vector<MPI_Request>;
-  struct InFlight {
-    Tensor tensor;  // keeps the memory while MPI uses it
-    Requests requests;
-  };
   Watchdog::Guard watch(const Call& call) { return {*world_->watchdog, call, name()}; }
-  Requests begin_all_reduce(const Call& call, const Tensor& tensor);
+  MpiReduction::Group group() const { return {comm_, rank(), size(), max_count()}; }
+  // Adds a reduction to those in flight; its first messages are on their way.
+  std::shared_ptr<MpiReduction> start(MpiReduction reduction);
   void await(const Call& call, MPI_Request& request) { await(call, std::span(&request, 1)); }
   void await(const Call& call, std::span<MPI_Request> requests);
+  void await(const Call& call, MpiReduction& reduction);
+  template <class Done>
+  void wait_until(const Call& call, Done&& done);
   [[noreturn]] void time_out(const Call& call) const;
   std::int64_t part_limit() const { return std::max<std::int64_t>(1, max_count() / size()); }
   std::int64_t max_count() const { return world_->options.max_count; }
@@ -115,7 +95,6 @@ class MpiCommunicator final : public Communicator {
   MPI_Comm comm_;
   std::vector<int> members_;  // ranks of MPI_COMM_WORLD
   MpiRollCall roll_call_;
-  std::list<InFlight> in_flight_;
 };
 
 std::vector<int> world_ranks_of(MPI_Comm comm, int size) {
@@ -142,15 +121,10 @@ MpiCommunicator::MpiCommunicator(std::shared_ptr<MpiWorld> world, MPI_Comm comm,
 }
 
 MpiCommunicator::~MpiCommunicator() {
-  // Left by an exception: the job is about to end, and MPI may still write to these tensors until
-  // then.
-  if (!in_flight_.empty()) {
-    new std::list<InFlight>(std::move(in_flight_));
-    return;
-  }
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized == 0) MPI_Comm_free(&comm_);
+  // With reductions in flight an exception is under way, and the job about to end.
+  if (finalized == 0 && world_->in_flight.empty()) MPI_Comm_free(&comm_);
 }
 
 void MpiCommunicator::abort(const std::string& reason) noexcept {
@@ -159,14 +133,11 @@ void MpiCommunicator::abort(const std::string& reason) noexcept {
   MPI_Abort(MPI_COMM_WORLD, exit_code::kPeerFailed);
 }
 
-void MpiCommunicator::await(const Call& call, std::span<MPI_Request> requests) {
+template <class Done>
+void MpiCommunicator::wait_until(const Call& call, Done&& done) {
   const auto start = Clock::now();
-  for (;;) {
-    int done = 0;
-    check_mpi(
-        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
-        call.operation);
-    if (done != 0) return;
+  while (!done()) {
+    world_->progress();
     const auto waited = Clock::now() - start;
     if (!call.is_pair && waited > 50ms) {
       if (waited > world_->options.timeout / 2) roll_call_.announce(call.sequence);
@@ -175,6 +146,21 @@ void MpiCommunicator::await(const Call& call, std::span<MPI_Request> requests) {
     if (waited > world_->options.timeout) time_out(call);
     pause(waited);
   }
+}
+
+void MpiCommunicator::await(const Call& call, std::span<MPI_Request> requests) {
+  wait_until(call, [&] {
+    int done = 0;
+    check_mpi(
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
+        call.operation);
+    return done != 0;
+  });
+}
+
+void MpiCommunicator::await(const Call& call, MpiReduction& reduction) {
+  wait_until(call, [&] { return reduction.advance(); });
+  world_->progress();  // forgets this one
 }
 
 void MpiCommunicator::time_out(const Call& call) const {
@@ -197,38 +183,26 @@ void MpiCommunicator::do_barrier(const Call& call) {
   await(call, request);
 }
 
-MpiCommunicator::Requests MpiCommunicator::begin_all_reduce(const Call& call,
-                                                            const Tensor& tensor) {
-  Requests requests;
-  for_pieces(tensor.numel(), max_count(), [&](std::int64_t begin, std::int64_t end) {
-    check_mpi(MPI_Iallreduce(MPI_IN_PLACE, element(tensor, begin), static_cast<int>(end - begin),
-                             mpi_type(tensor.dtype()), world_->op_of(tensor.dtype(), *call.reduce),
-                             comm_, &requests.emplace_back(MPI_REQUEST_NULL)),
-              "MPI_Iallreduce");
-  });
-  return requests;
+std::shared_ptr<MpiReduction> MpiCommunicator::start(MpiReduction reduction) {
+  world_->progress();  // MPI moves data only while it is called: look after the earlier ones
+  return world_->in_flight.emplace_back(std::make_shared<MpiReduction>(std::move(reduction)));
 }
 
 void MpiCommunicator::do_all_reduce(const Call& call, const Tensor& tensor) {
   const auto guard = watch(call);
-  Requests requests = begin_all_reduce(call, tensor);
-  await(call, requests);
+  await(call, *start(MpiReduction::all_reduce(group(), call, tensor)));
+}
+
+void MpiCommunicator::do_reduce_scatter(const Call& call, const Tensor& in, const Tensor& out) {
+  const auto guard = watch(call);
+  await(call, *start(MpiReduction::reduce_scatter(group(), call, in, out)));
 }
 
 std::function<void()> MpiCommunicator::do_start_all_reduce(const Call& call, const Tensor& tensor) {
   const auto guard = watch(call);
-  in_flight_.push_back({tensor, begin_all_reduce(call, tensor)});
-  // MPI moves data only while it is called: look after the ones that have started before.
-  for (InFlight& started : in_flight_) {
-    int done = 0;
-    check_mpi(MPI_Testall(static_cast<int>(started.requests.size()), started.requests.data(), &done,
-                          MPI_STATUSES_IGNORE),
-              call.operation);
-  }
-  return [this, call, mine = std::prev(in_flight_.end())] {
+  return [this, call, reduction = start(MpiReduction::all_reduce(group(), call, tensor))] {
     const auto guard = watch(call);
-    await(call, mine->requests);
-    in_flight_.erase(mine);
+    await(call, *reduction);
   };
 }
 
@@ -250,23 +224,6 @@ void MpiCommunicator::do_all_gather(const Call& call, const Tensor& in, const Te
                                         MemoryUse::communication);
     gather(element(in, begin), packed.raw(), end - begin);
     unpack(packed, out, size(), begin, end);
-  });
-}
-
-void MpiCommunicator::do_reduce_scatter(const Call& call, const Tensor& in, const Tensor& out) {
-  const auto scatter = [&](const void* from, void* to, std::int64_t count) {
-    const auto guard = watch(call);
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ireduce_scatter_block(from, to, static_cast<int>(count), mpi_type(in.dtype()),
-                                        world_->op_of(in.dtype(), ReduceOp::sum), comm_, &request),
-              "MPI_Ireduce_scatter_block");
-    await(call, request);
-  };
-  const bool overlaps = out.raw() == element(in, rank() * out.numel());
-  if (out.numel() <= part_limit() && !overlaps) return scatter(in.raw(), out.raw(), out.numel());
-  for_pieces(out.numel(), part_limit(), [&](std::int64_t begin, std::int64_t end) {
-    const Tensor packed = pack(in, size(), begin, end);
-    scatter(packed.raw(), element(out, begin), end - begin);
   });
 }
 
@@ -331,8 +288,11 @@ void MpiCommunicator::do_receive(const Call& call, const Tensor& tensor) {
 
 std::unique_ptr<Communicator> MpiCommunicator::do_split(const Call& call, int color, int key,
                                                         const std::string& name) {
-  const auto guard = watch(call);
   FILIGREE_CHECK(color >= 0, "split of ", this->name(), " by color ", color);
+  // MPI_Comm_split waits without moving our reductions on: enter it together, when nobody needs
+  // them any more.
+  do_barrier(call);
+  const auto guard = watch(call);
   MPI_Comm part = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(comm_, color, key, &part), "MPI_Comm_split");
   return mpi_communicator(world_, part, name);

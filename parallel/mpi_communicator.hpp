@@ -4,11 +4,13 @@
 #include <mpi.h>
 
 #include <chrono>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "parallel/communicator.hpp"
+#include "parallel/mpi_reduction.hpp"
 #include "parallel/watchdog.hpp"
 
 namespace filigree {
@@ -16,6 +18,7 @@ namespace filigree {
 namespace mpi_tag {
 inline constexpr int kData = 0;
 inline constexpr int kRollCall = 1;
+inline constexpr int kFirstReduction = 16;
 }  // namespace mpi_tag
 
 // Throws PeerFailed with MPI's own words when `code` is an error.
@@ -34,13 +37,14 @@ struct MpiWorld {
   MpiWorld& operator=(const MpiWorld&) = delete;
 
   std::string name_of_rank(int world_rank) const;  // "rank 3 on node17"
-  // The reduction of `dtype` as MPI knows it.
-  MPI_Op op_of(DType dtype, ReduceOp op) const;
+  // Moves every reduction in flight on, whatever group it belongs to: a rank that waits in one
+  // operation must not keep the others from finishing another.
+  void progress();
 
   const Options options;
   int rank = 0;
   std::vector<std::string> hosts;  // by rank of the world
-  MPI_Op bf16_sum = MPI_OP_NULL, bf16_max = MPI_OP_NULL, bf16_min = MPI_OP_NULL;
+  std::list<std::shared_ptr<MpiReduction>> in_flight;
   std::unique_ptr<Watchdog> watchdog;
 };
 

@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -11,18 +10,6 @@ namespace filigree {
 namespace {
 
 constexpr int kHostBytes = 64;
-
-template <ReduceOp op>
-void combine_bf16(void* in, void* inout, int* count, MPI_Datatype*) {
-  const auto* a = static_cast<const BFloat16*>(in);
-  auto* b = static_cast<BFloat16*>(inout);
-  for (int i = 0; i < *count; ++i) {
-    const auto x = static_cast<float>(a[i]), y = static_cast<float>(b[i]);
-    if constexpr (op == ReduceOp::sum) b[i] = BFloat16(x + y);
-    if constexpr (op == ReduceOp::max) b[i] = BFloat16(std::max(x, y));
-    if constexpr (op == ReduceOp::min) b[i] = BFloat16(std::min(x, y));
-  }
-}
 
 std::vector<std::string> gather_hosts(int ranks) {
   std::array<char, kHostBytes> mine{};
@@ -59,36 +46,22 @@ MpiWorld::MpiWorld(const Options& o) : options(o) {
   check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
   hosts = gather_hosts(size);
-  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::sum>, 1, &bf16_sum), "MPI_Op_create");
-  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::max>, 1, &bf16_max), "MPI_Op_create");
-  check_mpi(MPI_Op_create(combine_bf16<ReduceOp::min>, 1, &bf16_min), "MPI_Op_create");
   // The polling loops time out first; the watchdog is for a rank that does not come back from MPI.
   const auto limit = options.timeout + options.timeout / 4 + std::chrono::milliseconds(500);
   watchdog = std::make_unique<Watchdog>(name_of_rank(rank), limit, end_process);
 }
 
 MpiWorld::~MpiWorld() {
-  int finalized = 0;
-  MPI_Finalized(&finalized);
-  if (finalized != 0) return;
-  for (MPI_Op* op : {&bf16_sum, &bf16_max, &bf16_min}) MPI_Op_free(op);
+  // Left by an exception: the job is about to end, and MPI may write to these tensors until then.
+  if (!in_flight.empty()) new std::list<std::shared_ptr<MpiReduction>>(std::move(in_flight));
+}
+
+void MpiWorld::progress() {
+  in_flight.remove_if([](const auto& reduction) { return reduction->advance(); });
 }
 
 std::string MpiWorld::name_of_rank(int world_rank) const {
   return str("rank ", world_rank, " on ", hosts[static_cast<std::size_t>(world_rank)]);
-}
-
-MPI_Op MpiWorld::op_of(DType dtype, ReduceOp op) const {
-  const bool bf16 = dtype == DType::bf16;
-  switch (op) {
-    case ReduceOp::sum:
-      return bf16 ? bf16_sum : MPI_SUM;
-    case ReduceOp::max:
-      return bf16 ? bf16_max : MPI_MAX;
-    case ReduceOp::min:
-      break;
-  }
-  return bf16 ? bf16_min : MPI_MIN;
 }
 
 }  // namespace filigree

@@ -240,28 +240,37 @@ void check_waiting_needs_nobody(const World& world) {
       "waited for early and late");
 }
 
-// f32 sums, where order shows in the last bit: equal on all ranks and in every repetition, whoever
-// comes first.
-void check_sums_are_reproducible(const World& world) {
-  constexpr std::int64_t kCount = 4099;
-  Tensor first;
-  for (int repetition = 0; repetition < 4; ++repetition) {
-    if (repetition % world->size() == world->rank())
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    const Tensor sum =
-        random_tensor({kCount}, DType::f32, static_cast<std::uint64_t>(world->rank()));
-    world->all_reduce(sum);
-    if (!first.defined()) first = sum;
-    EXPECT_EQ(std::memcmp(first.raw(), sum.raw(), static_cast<std::size_t>(sum.bytes())), 0)
-        << "repetition " << repetition << " differs on rank " << world->rank();
-  }
-  const Tensor all = poisoned(kCount * world->size(), DType::f32);
-  world->all_gather(first, all);
-  for (int r = 0; r < world->size(); ++r)
-    EXPECT_EQ(std::memcmp(all.flat(r * kCount, {kCount}).raw(), first.raw(),
-                          static_cast<std::size_t>(first.bytes())),
-              0)
-        << "rank " << world->rank() << " and rank " << r << " differ";
+// Sums where order shows in the last bit: in rank order, whoever comes first, in f32 also for bf16
+// (rounded once); for short and long vectors, alone and scattered.
+void check_sums_are_in_rank_order(const World& world) {
+  const auto numbers = [](DType dtype, std::int64_t count, int rank) {
+    return random_tensor({count}, DType::f32, static_cast<std::uint64_t>(rank)).to(dtype);
+  };
+  const auto same_bits = [](const Tensor& a, const Tensor& b) {
+    return std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
+  };
+  const int ranks = world->size();
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const std::int64_t part : {1, 7, 4099}) {
+      const std::int64_t count = part * ranks;
+      const Tensor total = numbers(dtype, count, 0).to(DType::f32);
+      for (int r = 1; r < ranks; ++r) {
+        const Tensor term = numbers(dtype, count, r).to(DType::f32);
+        for (std::int64_t i = 0; i < count; ++i) total.data<float>()[i] += term.data<float>()[i];
+      }
+      const Tensor expected = total.to(dtype);
+      for (int late = 0; late < ranks; ++late) {
+        if (late == world->rank()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        const Tensor sum = numbers(dtype, count, world->rank());
+        world->all_reduce(sum);
+        EXPECT_TRUE(same_bits(sum, expected))
+            << count << " x " << name_of(dtype) << ", late " << late;
+      }
+      const Tensor mine = poisoned(part, dtype);
+      world->reduce_scatter(numbers(dtype, count, world->rank()), mine);
+      EXPECT_TRUE(same_bits(mine, expected.flat(world->rank() * part, {part})))
+          << part << " x " << name_of(dtype);
+    }
 }
 
 void check_split(const World& world) {
@@ -320,7 +329,7 @@ constexpr ParallelCheck kChecks[] = {
     {"Ring", check_ring},
     {"StartedAllReduces", check_started_all_reduces},
     {"WaitingNeedsNobody", check_waiting_needs_nobody},
-    {"SumsAreReproducible", check_sums_are_reproducible},
+    {"SumsAreInRankOrder", check_sums_are_in_rank_order},
     {"Split", check_split},
     {"Statistics", check_statistics},
 };
