@@ -183,7 +183,7 @@ const AttentionShape kShapes[] = {
     shape_of(1, 63, 63, 1, 1, 8),  // one below, at and above a tile
     shape_of(1, 64, 64, 1, 1, 32),
     shape_of(1, 65, 65, 2, 1, 32),
-    shape_of(1, 130, 130, 4, 2, 64),           // several tiles, groups of 2
+    shape_of(1, 130, 130, 4, 2, 32),           // several tiles, groups of 2
     shape_of(2, 70, 70, 6, 2, 24),             // groups of 3, width that is not a multiple of 16
     shape_of(1, 33, 33, 2, 1, 20),             // width that is not a multiple of 8
     shape_of(1, 9, 9, 1, 1, 1),                // width 1
