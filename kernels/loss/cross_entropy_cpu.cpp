@@ -20,10 +20,14 @@ Accumulator<T> largest(const T* x, std::int64_t count) {
   A* lane = lanes.data();
   for (std::int64_t begin = 0; begin < count; begin += kLanes) {
     const T* from = x + begin;
-    vector_loop(0, std::min(kLanes, count - begin), [=](std::int64_t i) {
+    const auto step = [=](std::int64_t i) {
       const A value = widened(from[i]);
       lane[i] = value > lane[i] ? value : lane[i];
-    });
+    };
+    if (count - begin >= kLanes)
+      vector_loop(0, kLanes, step);  // a constant length, unrolled
+    else
+      vector_loop(0, count - begin, step);
   }
   return *std::max_element(lanes.begin(), lanes.end());
 }
