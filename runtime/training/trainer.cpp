@@ -31,6 +31,7 @@ class Trainer {
  private:
   void prepare();
   void open_log();
+  void write_config() const;
   void start_new();
   void take_up();
   StepReport one_step(LoaderSource& source);
@@ -56,6 +57,8 @@ class Trainer {
   std::int64_t saved_step_ = 0;  // of the newest checkpoint; 0: none
   std::int64_t first_step_ = 0;  // steps done before this process started
   Clock::time_point started_ = Clock::now();
+  std::int64_t unreported_steps_ = 0;  // since the last console line
+  double unreported_seconds_ = 0.0;
 };
 
 Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& world)
@@ -65,8 +68,10 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   context.allocator = allocator_;
   context.num_threads = job.threads;
   context.forced_kernels = parse_forced_kernels(config_.train.kernels);
-  engine_.emplace(config_, mesh_, std::move(context));
-  if (checkpoint_) agree(mesh_.world(), [&] { load_training_tensors(*checkpoint_, *engine_); });
+  agree(mesh_.world(), [&] {
+    engine_.emplace(config_, mesh_, std::move(context));
+    if (checkpoint_) load_training_tensors(*checkpoint_, *engine_);
+  });
   engine_->optimizer().set_updates(state_.updates);
   checkpoint_.reset();
 }
@@ -92,7 +97,7 @@ void Trainer::prepare() {
 void Trainer::start_new() {
   agree_on_first(mesh_.world(), [&] {
     directory_ = RunDirectory::create(config_.run);
-    write_file_atomically(directory_->config_file(), job_.config_text);
+    write_config();
     write_file_atomically(directory_->tokenizer_file(), tokenizer_of(config_.data.path).bytes());
     metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash);
   });
@@ -100,6 +105,11 @@ void Trainer::start_new() {
     if (!directory_) directory_ = RunDirectory::open(config_.run);
     open_log();
   });
+}
+
+void Trainer::write_config() const {
+  write_file_atomically(directory_->config_file(),
+                        str("# configuration ", job_.config_hash, "\n", job_.config_text));
 }
 
 void Trainer::open_log() {
@@ -133,7 +143,7 @@ void Trainer::take_up() {
   });
   saved_step_ = first_step_ = state_.step;
   agree_on_first(mesh_.world(), [&] {
-    write_file_atomically(directory_->config_file(), job_.config_text);
+    write_config();
     metrics_ = MetricsFile::resume(directory_->metrics_file(), state_.step);
   });
 }
@@ -141,7 +151,8 @@ void Trainer::take_up() {
 TrainingOutcome Trainer::run() {
   log_->info(job_.resume ? str("resuming after step ", state_.step) : str("training"),
              " on layout ", mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ",
-             data_->train.tokens(), " training tokens, ", config_.train.dtype);
+             data_->train.tokens(), " training tokens, ", config_.train.dtype, ", ", job_.threads,
+             " threads per rank");
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer()));
   LoaderSource source(data_->train, config_, mesh_, state_.step);
   started_ = Clock::now();
@@ -199,6 +210,39 @@ void Trainer::account(const StepResult& result) {
   state_.tokens += config_.train.batch * config_.model.sequence;
   state_.updates = engine_->optimizer().updates();
   state_.skipped_in_a_row = result.skipped ? state_.skipped_in_a_row + 1 : 0;
+}
+
+// Every rank has the same result, so all stop together.
+void Trainer::stop_if_stuck(const StepReport& step) {
+  if (!step.skipped) return;
+  log_->warning("step ", state_.step, " skipped: loss ", step.loss, ", gradient norm ",
+                step.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
+  if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
+  throw AgreedError(str(
+      "loss or gradient was not finite in ", state_.skipped_in_a_row, " steps in a row up to step ",
+      state_.step, " (allowed: train.max_skipped_steps = ", config_.train.max_skipped_steps,
+      "); last good checkpoint: ",
+      saved_step_ == 0 ? str("none") : str("step ", saved_step_, " in ", directory_->checkpoints()),
+      "; lower optimizer.learning_rate, or use train.dtype f32 where it is bf16"));
+}
+
+void Trainer::report(const StepReport& report) {
+  if (metrics_) metrics_->write(report);
+  ++unreported_steps_;
+  unreported_seconds_ += report.timing.seconds;
+  const bool due = report.step % config_.train.log_every == 0;
+  if (!due && report.step != first_step_ + 1 && report.step != config_.train.steps) return;
+  // Speeds on the console are means over the steps since the last line.
+  StepReport shown = report;
+  const double faster =
+      report.timing.seconds * static_cast<double>(unreported_steps_) / unreported_seconds_;
+  shown.timing.tokens_per_second *= faster;
+  shown.timing.model_flops_per_second *= faster;
+  unreported_steps_ = 0;
+  unreported_seconds_ = 0.0;
+  const double per_step = seconds_since(started_) / static_cast<double>(report.step - first_step_);
+  log_->info(console_line(shown, config_.train.steps,
+                          per_step * static_cast<double>(config_.train.steps - report.step)));
 }
 
 // Every rank has the same result, so all stop together.
