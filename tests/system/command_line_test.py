@@ -31,7 +31,7 @@ class CommandLine(ProgramTest):
         self.assertEqual(self.refuse("train", "--config", "bad.cfg", "--train.dtype", "fp16"),
                          ["bad.cfg:4: unknown key modle.width; did you mean model.width?",
                           "bad.cfg:2: train.steps = 12x: must be a whole number of at least 1",
-                          "--train.dtype fp16: must be one of f64, f32, bf16; did you mean 'f32'?"])
+                          "--train.dtype fp16: must be one of f64, f32, bf16; did you mean 'bf16'?"])
 
     def test_under_mpirun_one_rank_speaks_for_all(self):
         result = self.run_program("train", "--config", "none.cfg", ranks=2)
