@@ -82,10 +82,10 @@ std::string peaks_text(const MachinePeaks& peaks, int threads) {
                                      : "no fast bf16")
       << "\n  memory copy: " << fixed(peaks.memory_gbs, 1) << " GB/s read and written\n\n"
       << "*: what dispatch picks. of peak: of the multiply-add peak of the dtype (f32 for bf16; "
-         "bf16 matmul: of "
-         "oneDNN 1024^3),\nor of the memory copy where the rate is in GB/s (above 100 %: from "
-         "cache). error: "
-         "largest difference from the\nreference in the same dtype over its largest value.\n\n";
+         "for "
+         "bf16 matmul\noneDNN 1024^3), or of the memory copy where the rate is in GB/s (above 100 "
+         "%: from cache). error: largest\ndifference from the reference in the same dtype over its "
+         "largest value.\n\n";
   return out.str();
 }
 

@@ -1,7 +1,6 @@
 // `filigree bench kernels`: what every kernel implementation reaches on this machine.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
