@@ -245,29 +245,6 @@ void Trainer::report(const StepReport& report) {
                           per_step * static_cast<double>(config_.train.steps - report.step)));
 }
 
-// Every rank has the same result, so all stop together.
-void Trainer::stop_if_stuck(const StepReport& step) {
-  if (!step.skipped) return;
-  log_->warning("step ", state_.step, " skipped: loss ", step.loss, ", gradient norm ",
-                step.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
-  if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
-  throw AgreedError(str(
-      "loss or gradient was not finite in ", state_.skipped_in_a_row, " steps in a row up to step ",
-      state_.step, " (allowed: train.max_skipped_steps = ", config_.train.max_skipped_steps,
-      "); last good checkpoint: ",
-      saved_step_ == 0 ? str("none") : str("step ", saved_step_, " in ", directory_->checkpoints()),
-      "; lower optimizer.learning_rate, or use train.dtype f32 where it is bf16"));
-}
-
-void Trainer::report(const StepReport& report) {
-  if (metrics_) metrics_->write(report);
-  const bool due = report.step % config_.train.log_every == 0;
-  if (!due && report.step != first_step_ + 1 && report.step != config_.train.steps) return;
-  const double per_step = seconds_since(started_) / static_cast<double>(report.step - first_step_);
-  log_->info(console_line(report, config_.train.steps,
-                          per_step * static_cast<double>(config_.train.steps - report.step)));
-}
-
 EvaluationOptions Trainer::evaluation_options() const {
   EvaluationOptions options;
   options.length = config_.model.sequence;
