@@ -64,7 +64,7 @@ std::shared_ptr<Communicator> world_in_pieces() {
 // Rank 2 is the one that misbehaves.
 int misbehave(const std::string& mode, MpiEnvironment& environment) {
   // A dead rank is the launcher's to notice, long before any timeout.
-  const auto world = environment.world(mode == "dead" ? 60s : 1s);
+  const auto world = environment.world(mode == "dead" ? 60s : 2s);
   world->barrier();
   const Tensor tensor = Tensor::zeros({100}, DType::f32);
   if (world->rank() == 2) {
