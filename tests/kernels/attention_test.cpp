@@ -183,12 +183,12 @@ const AttentionShape kShapes[] = {
     shape_of(1, 63, 63, 1, 1, 8),  // one below, at and above a tile
     shape_of(1, 64, 64, 1, 1, 32),
     shape_of(1, 65, 65, 2, 1, 32),
-    shape_of(1, 130, 130, 4, 2, 32),           // several tiles, groups of 2
-    shape_of(2, 70, 70, 6, 2, 24),             // groups of 3, width that is not a multiple of 16
+    shape_of(1, 130, 130, 2, 1, 16),           // several tiles
+    shape_of(1, 70, 70, 6, 2, 24),             // groups of 3, width that is not a multiple of 16
     shape_of(1, 33, 33, 2, 1, 20),             // width that is not a multiple of 8
     shape_of(1, 9, 9, 1, 1, 1),                // width 1
-    shape_of(1, 66, 66, 1, 1, 256),            // the widest head
-    shape_of(2, 40, 100, 4, 1, 32, 60),        // the last queries of a longer sequence
+    shape_of(1, 20, 66, 1, 1, 256, 46),        // the widest head
+    shape_of(2, 40, 100, 4, 1, 16, 60),        // the last queries of a longer sequence
     shape_of(1, 66, 130, 2, 2, 16, 10),        // keys that no query may see
     shape_of(1, 70, 130, 2, 1, 16, 0, false),  // all keys
     shape_of(1, 20, 9, 1, 1, 8, -12),          // queries before the first key
