@@ -177,6 +177,9 @@ std::optional<RunArguments> parse_run_arguments(const Command& command,
     if (!result.config_file.empty()) options.load_file(result.config_file);
     if (result.config.run.empty() && !result.config_file.empty())
       result.config.run = default_run_directory(result.config_file);
+    if (result.config.run.empty())
+      throw UserError(
+          "give --run DIR for a new run, --config FILE to name it after, or --resume RUN");
   });
   if (!options.parse(arguments)) return std::nullopt;
   result.given = options.given();

@@ -114,19 +114,22 @@ TEST_F(RunConfigTest, ErrorsSayWhatToDo) {
       error_of({"--resume", "nowhere"}),
       "'nowhere' is not a run directory: there is no nowhere/config.cfg; `filigree train` makes "
       "one under its --run");
+  EXPECT_EQ(error_of({"--train.steps", "5"}),
+            "give --run DIR for a new run, --config FILE to name it after, or --resume RUN");
   EXPECT_EQ(error_of({"--resume", "a", "--run", "b"}),
             "--resume takes the directory and the configuration of the run; leave out --run and "
             "--config");
-  EXPECT_EQ(error_of({"--train.dtype", "fp32", "--modl.width", "3"}),
+  EXPECT_EQ(error_of({"--run", "r", "--train.dtype", "fp32", "--modl.width", "3"}),
             "unknown option --modl.width; did you mean --model.width?\n"
             "--train.dtype fp32: must be one of f64, f32, bf16; did you mean 'f32'?");
 }
 
 TEST_F(RunConfigTest, CommandsAddTheirOwnOptions) {
   std::int64_t repeats = 1;
-  const auto result = parse_run_arguments(kTrain, {"--repeats", "3"}, [&](Options& options) {
-    options.add("repeats", &repeats, {.description = "how often", .min = 1});
-  });
+  const auto result =
+      parse_run_arguments(kTrain, {"--run", "r", "--repeats", "3"}, [&](Options& options) {
+        options.add("repeats", &repeats, {.description = "how often", .min = 1});
+      });
   ASSERT_TRUE(result);
   EXPECT_EQ(repeats, 3);
 }

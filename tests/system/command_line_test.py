@@ -19,7 +19,7 @@ class CommandLine(ProgramTest):
 
     def test_unknown_command_and_option_offer_the_nearest_name(self):
         self.assertEqual(self.refuse("trian"), ["unknown command 'trian'; did you mean 'train'?"])
-        self.assertEqual(self.refuse("train", "--train.stesp", "3"),
+        self.assertEqual(self.refuse("train", "--run", "r", "--train.stesp", "3"),
                          ["unknown option --train.stesp; did you mean --train.steps?"])
 
     def test_missing_configuration_file(self):
