@@ -105,8 +105,8 @@ std::string percent(std::int64_t part, std::int64_t whole) {
 std::string summary(const TokenizeReport& report, const std::string& output) {
   std::ostringstream out;
   out << "Read       " << count_text(report.documents) << " documents in "
-      << count_text(report.files) << " files, " << bytes_text(report.text_bytes) << ", in "
-      << duration_text(report.read_seconds);
+      << count_text(report.files) << (report.files == 1 ? " file, " : " files, ")
+      << bytes_text(report.text_bytes) << ", in " << duration_text(report.read_seconds);
   if (report.empty_documents > 0) {
     out << "; " << count_text(report.empty_documents) << " empty ones left out";
   }
