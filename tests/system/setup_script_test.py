@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""launch/setup.sh and quickstart.sh where something is missing: apt-get and dpkg-query are replaced, nothing is installed."""
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+from harness import ROOT
+
+
+class SetupScript(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.tools = pathlib.Path(folder.name)
+        self.replace("dpkg-query", "echo not-installed")
+        self.replace("apt-get", 'echo "$*" >> "$(dirname "$0")/calls"; exit 100')
+
+    def replace(self, name, body):
+        (self.tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (self.tools / name).chmod(0o755)
+
+    def bash(self, text):
+        return subprocess.run(["bash", "-c", f"set -euo pipefail; . '{ROOT}/launch/setup.sh'; {text}"], text=True,
+                              capture_output=True, env={**os.environ, "PATH": f"{self.tools}:{os.environ['PATH']}"})
+
+    def test_says_what_it_installs_and_explains_a_failed_update(self):
+        self.replace("sudo", 'exec "$@"')
+        result = self.bash("ensure_packages yes build")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("About to install with apt-get: cmake ninja-build g++", result.stdout)
+        self.assertIn("error: apt-get update failed", result.stderr)
+        self.assertIn("--no-install", result.stderr)
+        self.assertEqual((self.tools / "calls").read_text(), "update -qq\n")
+
+    def test_no_install_installs_nothing_and_says_how(self):
+        result = self.bash("ensure_packages no build test")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("To install them: apt-get install cmake", result.stdout)
+        self.assertIn("python3", result.stdout)
+        self.assertFalse((self.tools / "calls").exists())
+
+    def test_nothing_to_do_when_everything_is_installed(self):
+        self.replace("dpkg-query", "echo installed")
+        result = self.bash("ensure_packages yes build test")
+        self.assertEqual(result.stdout, "Every package it needs is installed.\n")
+        self.assertFalse((self.tools / "calls").exists())
+
+    def test_unknown_options_are_refused(self):
+        for script in ["launch/quickstart.sh", "tests/run.sh"]:
+            result = subprocess.run([ROOT / script, "--instal"], capture_output=True, text=True)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("unknown option '--instal'", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
