@@ -38,11 +38,14 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv)
 MpiEnvironment::~MpiEnvironment() {
   if (!initialised_) return;
   if (std::uncaught_exceptions() > exceptions_at_start_) abort(exit_code::kInternalError);
-  CollectiveCall call;
-  call.operation = "MPI_Finalize";
-  // A rank that never comes must not hold the others here for ever.
-  std::unique_ptr<Watchdog::Guard> guard;
-  if (world_) guard = std::make_unique<Watchdog::Guard>(*world_->watchdog, call, "world");
+  // MPI_Finalize waits for every rank, without a timeout: enter it together.
+  try {
+    if (world_) world_->barrier();
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    abort(error.code());
+  }
+  world_.reset();
   MPI_Finalize();
 }
 
@@ -50,10 +53,10 @@ std::shared_ptr<Communicator> MpiEnvironment::world(std::chrono::milliseconds ti
   if (!initialised_) return self_communicator("world");
   MpiWorld::Options options;
   options.timeout = timeout;
-  world_ = std::make_shared<MpiWorld>(options);
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
-  return mpi_communicator(world_, comm, "world");
+  world_ = mpi_communicator(std::make_shared<MpiWorld>(options), comm, "world");
+  return world_;
 }
 
 std::string MpiEnvironment::host_name() const {

@@ -9,8 +9,6 @@
 
 namespace filigree {
 
-struct MpiWorld;
-
 // Initialises MPI for its lifetime, when the process was started by an MPI launcher; otherwise it
 // does not touch MPI and the world is this process alone. Finalises on destruction unless an
 // exception is under way, in which case it ends the job so that no other rank waits for this one.
@@ -44,7 +42,7 @@ class MpiEnvironment {
   bool initialised_ = false;
   int exceptions_at_start_ = 0;
   int local_rank_ = 0, local_size_ = 1;
-  std::shared_ptr<MpiWorld> world_;  // the latest; its watchdog looks after MPI_Finalize
+  std::shared_ptr<Communicator> world_;  // the latest: its ranks meet before MPI_Finalize
 };
 
 }  // namespace filigree

@@ -1,5 +1,5 @@
 // The checks of parallel_checks.hpp as real MPI processes, and ranks that stall, die or fail.
-//   mpirun -np 4 tests_parallel_mpi checks|pieces|stall|split|stuck|dead|throw
+//   mpirun -np 4 tests_parallel_mpi checks|pieces|stall|split|leave|stuck|dead|throw
 #include <gtest/gtest.h>
 #include <mpi.h>
 #include <signal.h>
@@ -61,6 +61,18 @@ std::shared_ptr<Communicator> world_in_pieces() {
   return mpi_communicator(std::make_shared<MpiWorld>(options), comm, "world");
 }
 
+// A rank that is stuck inside MPI cannot time out by itself: only its watchdog can tell.
+void wait_inside_mpi() {
+  MpiWorld::Options options;
+  options.timeout = 2s;
+  const MpiWorld world(options);
+  CollectiveCall call;
+  call.operation = "blocking barrier";
+  const Watchdog::Guard guard(*world.watchdog, call, "world");
+  if (world.rank == 2) std::this_thread::sleep_for(60s);
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
 // Rank 2 is the one that misbehaves.
 int misbehave(const std::string& mode, MpiEnvironment& environment) {
   // A dead rank is the launcher's to notice, long before any timeout.
@@ -72,8 +84,7 @@ int misbehave(const std::string& mode, MpiEnvironment& environment) {
     if (mode == "throw") throw UserError("shard 7 is truncated");
     std::this_thread::sleep_for(60s);
   }
-  // A rank that is stuck inside MPI cannot time out by itself: only its watchdog can tell.
-  if (mode == "stuck") return 0;  // and on to MPI_Finalize
+  if (mode == "leave") return 0;
   if (mode == "split")
     world->split(0, 0, "never");
   else
@@ -84,6 +95,10 @@ int misbehave(const std::string& mode, MpiEnvironment& environment) {
 int run(const std::string& mode, MpiEnvironment& environment, const FailurePrinter& printer) {
   if (mode == "checks") return run_checks(environment.world(20s), printer);
   if (mode == "pieces") return run_checks(world_in_pieces(), printer);
+  if (mode == "stuck") {
+    wait_inside_mpi();
+    return 0;
+  }
   return misbehave(mode, environment);
 }
 
