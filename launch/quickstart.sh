@@ -110,8 +110,13 @@ prepare_text() {
   say "$(find "$work/text" -type f | wc -l) documents, $(cat "$work"/text/* | wc -c) bytes in $work/text/"
 }
 
+# Shows a command as one would type it, then runs it.
 run() {
-  say "\$ $*"
+  local word line='$'
+  for word in "$@"; do
+    case $word in *' '*) line="$line \"$word\"" ;; *) line="$line $word" ;; esac
+  done
+  say "$line"
   "$@"
 }
 
