@@ -9,7 +9,12 @@
 #include "runtime/training/training_engine.hpp"
 #include "tests/harness/tiny_model.hpp"
 
-namespace filigree::testing {
+namespace filigree {
+
+// How GoogleTest prints a parameter.
+inline void PrintTo(const MeshShape& shape, std::ostream* out) { *out << shape.name(); }
+
+namespace testing {
 
 // Rows of the step's batch as a pure function of (step, row): the same on every layout.
 class SyntheticSource final : public MicroBatchSource {
@@ -119,4 +124,5 @@ inline std::vector<RunConfig> layout_configs() {
   return configs;
 }
 
-}  // namespace filigree::testing
+}  // namespace testing
+}  // namespace filigree
