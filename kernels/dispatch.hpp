@@ -18,9 +18,9 @@ namespace filigree {
 // One way to compute Op. reject says why it cannot take these arguments, or nothing when it can.
 template <class Op>
 struct Implementation {
-  std::string_view name;     // "reference", "cpu", "onednn"
+  std::string_view name;  // "reference", "cpu", "onednn"
   DeviceKind device = DeviceKind::cpu;
-  int priority = 0;          // the highest that accepts wins; reference is 0
+  int priority = 0;  // the highest that accepts wins; reference is 0
   std::optional<std::string> (*reject)(const typename Op::Arguments&, const ExecutionContext&);
   void (*run)(const typename Op::Arguments&, ExecutionContext&);
 };
@@ -31,7 +31,8 @@ std::optional<std::string> accepts_any(const typename Op::Arguments&, const Exec
   return std::nullopt;
 }
 
-// The implementations of every op. Filled once by the functions listed in registry.cpp, then constant.
+// The implementations of every op. Filled once by the functions listed in registry.cpp, then
+// constant.
 class KernelTable {
  public:
   template <class Op>
@@ -72,13 +73,15 @@ class KernelTable {
 
 const KernelTable& kernel_table();  // kernels/registry.cpp
 
-// The implementation that dispatch would run. Throws InternalError with every reason when none accepts.
+// The implementation that dispatch would run. Throws InternalError with every reason when none
+// accepts.
 template <class Op>
 const Implementation<Op>& select_implementation(const typename Op::Arguments& arguments,
                                                 const ExecutionContext& context) {
   const auto forced_name = [&]() -> std::string_view {
     for (const std::string_view key : {std::string_view(Op::name), std::string_view("*")})
-      if (const auto found = context.forced_kernels.find(key); found != context.forced_kernels.end())
+      if (const auto found = context.forced_kernels.find(key);
+          found != context.forced_kernels.end())
         return found->second;
     return {};
   }();
@@ -86,11 +89,16 @@ const Implementation<Op>& select_implementation(const typename Op::Arguments& ar
   std::string reasons;
   for (const Implementation<Op>& candidate : kernel_table().implementations<Op>()) {
     std::optional<std::string> reason;
-    if (candidate.device != context.device.kind) reason = "is for another device";
-    else if (!forced_name.empty() && candidate.name != forced_name) reason = str("'", forced_name, "' is forced");
-    else reason = candidate.reject(arguments, context);
-    if (reason) reasons += str("\n  ", candidate.name, ": ", *reason);
-    else if (best == nullptr || candidate.priority > best->priority) best = &candidate;
+    if (candidate.device != context.device.kind)
+      reason = "is for another device";
+    else if (!forced_name.empty() && candidate.name != forced_name)
+      reason = str("'", forced_name, "' is forced");
+    else
+      reason = candidate.reject(arguments, context);
+    if (reason)
+      reasons += str("\n  ", candidate.name, ": ", *reason);
+    else if (best == nullptr || candidate.priority > best->priority)
+      best = &candidate;
   }
   FILIGREE_CHECK(best != nullptr, Op::name, ": no implementation accepts these arguments", reasons);
   return *best;

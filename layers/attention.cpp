@@ -42,9 +42,9 @@ AttentionShape Attention::shape(const BatchInfo& batch) const {
 
 Variable Attention::forward(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   const Heads heads = project(tape, x, batch);
-  const Variable attended =
-      mechanism_->attend(tape, {.x_TD = x, .q_THK = heads.q, .k_TGK = heads.k, .v_TGK = heads.v,
-                                .shape = shape(batch)});
+  const Variable attended = mechanism_->attend(
+      tape,
+      {.x_TD = x, .q_THK = heads.q, .k_TGK = heads.k, .v_TGK = heads.v, .shape = shape(batch)});
   return output_.forward(tape, attended);
 }
 
@@ -60,10 +60,12 @@ Variable Attention::decode(Tape& tape, const Variable& x, const BatchInfo& batch
   AttentionShape all = shape(batch);
   all.key_length = end;
   all.query_offset = cache.length;
-  const Variable attended = mechanism_->attend(
-      tape, {.x_TD = x, .q_THK = heads.q,
-             .k_TGK = Variable(kept.k_TGK.rows(0, end), heads.k.placements()),
-             .v_TGK = Variable(kept.v_TGK.rows(0, end), heads.v.placements()), .shape = all});
+  const Variable attended =
+      mechanism_->attend(tape, {.x_TD = x,
+                                .q_THK = heads.q,
+                                .k_TGK = Variable(kept.k_TGK.rows(0, end), heads.k.placements()),
+                                .v_TGK = Variable(kept.v_TGK.rows(0, end), heads.v.placements()),
+                                .shape = all});
   return output_.forward(tape, attended);
 }
 

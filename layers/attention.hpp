@@ -18,8 +18,8 @@ class Attention {
 
   // x: replicated on the tensor axis; the result is partial there.
   Variable forward(Tape& tape, const Variable& x, const BatchInfo& batch) const;
-  // The same for `batch.length` new tokens of one sequence whose earlier keys and values are in `cache`; theirs are
-  // appended (the caller advances cache.length after all layers).
+  // The same for `batch.length` new tokens of one sequence whose earlier keys and values are in
+  // `cache`; theirs are appended (the caller advances cache.length after all layers).
   Variable decode(Tape& tape, const Variable& x, const BatchInfo& batch, DecodeCache& cache,
                   std::size_t layer) const;
 

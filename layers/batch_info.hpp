@@ -17,7 +17,8 @@ struct BatchInfo {
   bool training = false;         // dropout is on
 };
 
-// Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch * length].
+// Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch *
+// length].
 Tensor sequential_positions(std::int64_t batch, std::int64_t length, std::int64_t first = 0);
 
 }  // namespace filigree

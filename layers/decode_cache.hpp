@@ -10,10 +10,10 @@ namespace filigree {
 
 struct DecodeCache {
   struct Layer {
-    Tensor k_TGK, v_TGK;        // [capacity, G*K] of this rank's groups
+    Tensor k_TGK, v_TGK;  // [capacity, G*K] of this rank's groups
   };
   std::vector<Layer> layers;
-  std::int64_t length = 0;      // tokens held
+  std::int64_t length = 0;  // tokens held
   std::int64_t capacity = 0;
 };
 

@@ -6,7 +6,8 @@ namespace filigree {
 
 FeedForward::FeedForward(const std::string& name, const ModelConfig& config, const Mesh& mesh,
                          ParameterStore& store)
-    : gate_(name + ".gate", config.feed_forward, config.width, config.initial_deviation, mesh, store),
+    : gate_(name + ".gate", config.feed_forward, config.width, config.initial_deviation, mesh,
+            store),
       up_(name + ".up", config.feed_forward, config.width, config.initial_deviation, mesh, store),
       down_(name + ".down", config.width, config.feed_forward,
             config.initial_deviation / std::sqrt(2.0 * static_cast<double>(config.layers)), mesh,

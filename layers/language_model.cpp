@@ -28,7 +28,8 @@ LanguageModel::LanguageModel(const ModelConfig& config, const Mesh& mesh, Parame
     : config_(checked(config, mesh)),
       mesh_(mesh),
       store_(store),
-      embedding_("embedding", config.vocabulary, config.width, config.initial_deviation, mesh, store),
+      embedding_("embedding", config.vocabulary, config.width, config.initial_deviation, mesh,
+                 store),
       blocks_(make_blocks(config, mesh, store)),
       norm_("norm", config.width, config.norm_eps, mesh, store) {
   if (!config.tied_embeddings)
@@ -61,7 +62,8 @@ Tensor LanguageModel::log_probabilities(ExecutionContext& execution, const Tenso
 }
 
 DecodeCache LanguageModel::make_cache(ExecutionContext& execution, std::int64_t capacity) const {
-  const std::int64_t groups = std::max<std::int64_t>(1, config_.kv_heads / mesh_.size(Axis::tensor));
+  const std::int64_t groups =
+      std::max<std::int64_t>(1, config_.kv_heads / mesh_.size(Axis::tensor));
   const DType dtype = store_.compute().dtype();
   DecodeCache cache;
   cache.capacity = capacity;

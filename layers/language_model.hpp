@@ -16,14 +16,14 @@ namespace filigree {
 
 class LanguageModel {
  public:
-  // Declares its parameters in `store`; `config` is resolved. The mesh and the store must outlive the model. Throws UserError
-  // when the heads do not fit the tensor axis.
+  // Declares its parameters in `store`; `config` is resolved. The mesh and the store must outlive
+  // the model. Throws UserError when the heads do not fit the tensor axis.
   LanguageModel(const ModelConfig& config, const Mesh& mesh, ParameterStore& store);
   LanguageModel(const LanguageModel&) = delete;
   LanguageModel& operator=(const LanguageModel&) = delete;
 
-  // Sum over this rank's tokens of -log p(target): a scalar in the accumulation dtype, partial on the data axis. Negative
-  // targets are ignored. tokens, targets: i32 [batch * length].
+  // Sum over this rank's tokens of -log p(target): a scalar in the accumulation dtype, partial on
+  // the data axis. Negative targets are ignored. tokens, targets: i32 [batch * length].
   Variable loss_sum(Tape& tape, const Tensor& tokens_T, const Tensor& targets_T,
                     const BatchInfo& batch) const;
 
@@ -31,8 +31,8 @@ class LanguageModel {
   Tensor log_probabilities(ExecutionContext& execution, const Tensor& tokens_T,
                            const Tensor& targets_T, const BatchInfo& batch) const;
 
-  // Generation: appends `tokens` (i32 [n], of one sequence) to the cache and returns the logits after the last of them,
-  // f32 or f64 [V], the same on every rank.
+  // Generation: appends `tokens` (i32 [n], of one sequence) to the cache and returns the logits
+  // after the last of them, f32 or f64 [V], the same on every rank.
   Tensor decode(ExecutionContext& execution, const Tensor& tokens_T, DecodeCache& cache) const;
   DecodeCache make_cache(ExecutionContext& execution, std::int64_t capacity) const;
 

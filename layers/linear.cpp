@@ -15,15 +15,14 @@ Parameter make_parameter(const std::string& name, std::int64_t rows, std::int64_
     parameter.local_shape = parameter.local_shape.with(on_tensor.dim, range.size());
     parameter.offset[static_cast<std::size_t>(on_tensor.dim)] = range.begin;
   }
-  parameter.placements = Placements()
-                             .with(Axis::data, Placement::replicated())
-                             .with(Axis::tensor, on_tensor);
+  parameter.placements =
+      Placements().with(Axis::data, Placement::replicated()).with(Axis::tensor, on_tensor);
   return parameter;
 }
 
 ColumnParallelLinear::ColumnParallelLinear(const std::string& name, std::int64_t outputs,
-                                           std::int64_t inputs, double deviation,
-                                           const Mesh& mesh, ParameterStore& store)
+                                           std::int64_t inputs, double deviation, const Mesh& mesh,
+                                           ParameterStore& store)
     : ColumnParallelLinear(by_units(name, outputs, 1, inputs, deviation, mesh, store)) {}
 
 ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std::int64_t units,
@@ -35,9 +34,8 @@ ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std
   const bool shared = units < ranks;
   FILIGREE_CHECK(shared ? ranks % units == 0 : unit == 1 || units % ranks == 0, name, ": ", units,
                  " units of ", unit, " rows on ", ranks, " tensor ranks");
-  Parameter weight = make_parameter(
-      name + ".weight", units * unit, inputs,
-      shared ? Placement::replicated() : Placement::sharded(0), mesh);
+  Parameter weight = make_parameter(name + ".weight", units * unit, inputs,
+                                    shared ? Placement::replicated() : Placement::sharded(0), mesh);
   weight.initialisation.deviation = deviation;
   layer.first_row_ = shared ? rank / (ranks / units) * unit : 0;
   layer.rows_ = shared ? unit : weight.local_shape[0];

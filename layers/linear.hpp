@@ -8,16 +8,18 @@
 
 namespace filigree {
 
-// y = x W^T with W [outputs, inputs] split by outputs. x: replicated on the tensor axis; y: sharded(1).
+// y = x W^T with W [outputs, inputs] split by outputs. x: replicated on the tensor axis; y:
+// sharded(1).
 class ColumnParallelLinear {
  public:
   ColumnParallelLinear(const std::string& name, std::int64_t outputs, std::int64_t inputs,
                        double deviation, const Mesh& mesh, ParameterStore& store);
-  // Outputs split in units of `unit` consecutive rows (heads), `units` of them. When there are fewer units than tensor
-  // ranks, every rank holds the whole weight and computes the unit it shares with its neighbours.
-  static ColumnParallelLinear by_units(const std::string& name, std::int64_t units, std::int64_t unit,
-                                       std::int64_t inputs, double deviation, const Mesh& mesh,
-                                       ParameterStore& store);
+  // Outputs split in units of `unit` consecutive rows (heads), `units` of them. When there are
+  // fewer units than tensor ranks, every rank holds the whole weight and computes the unit it
+  // shares with its neighbours.
+  static ColumnParallelLinear by_units(const std::string& name, std::int64_t units,
+                                       std::int64_t unit, std::int64_t inputs, double deviation,
+                                       const Mesh& mesh, ParameterStore& store);
 
   Variable forward(Tape& tape, const Variable& x) const;
   std::int64_t local_outputs() const { return rows_; }
@@ -41,8 +43,8 @@ class RowParallelLinear {
   std::size_t weight_;
 };
 
-// A parameter [rows, columns], or [columns] when rows is 0, that every data rank holds, placed as given on the tensor
-// axis, where it is split if that is sharded.
+// A parameter [rows, columns], or [columns] when rows is 0, that every data rank holds, placed as
+// given on the tensor axis, where it is split if that is sharded.
 Parameter make_parameter(const std::string& name, std::int64_t rows, std::int64_t columns,
                          Placement on_tensor, const Mesh& mesh);
 

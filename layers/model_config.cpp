@@ -6,46 +6,63 @@
 namespace filigree {
 namespace {
 
-void require_positive(const char* name, std::int64_t value, std::string& problems) {
-  if (value <= 0) problems += str("\n  model.", name, " = ", value, ": must be at least 1");
+// Collects what is wrong, one line each, so that all of it is reported together.
+class Problems {
+ public:
+  template <class Value, class... Reason>
+  void add(const char* option, const Value& value, const Reason&... reason) {
+    text_ += str(text_.empty() ? "" : "\n", "model.", option, " = ", value, ": ", reason...);
+  }
+  void require_positive(const char* option, std::int64_t value) {
+    if (value <= 0) add(option, value, "must be at least 1");
+  }
+  void throw_if_any() const {
+    if (!text_.empty()) throw UserError(text_);
+  }
+
+ private:
+  std::string text_;
+};
+
+void resolve_heads(ModelConfig& c, Problems& problems) {
+  problems.require_positive("heads", c.heads);
+  if (c.kv_heads == 0) c.kv_heads = c.heads;
+  if (c.heads > 0 && (c.kv_heads <= 0 || c.heads % c.kv_heads != 0))
+    problems.add("kv_heads", c.kv_heads, "must divide model.heads = ", c.heads);
+  if (c.head_dim == 0 && c.heads > 0) {
+    if (c.width % c.heads == 0)
+      c.head_dim = c.width / c.heads;
+    else
+      problems.add("width", c.width, "is not divisible by model.heads = ", c.heads,
+                   "; give model.head_dim, or a width that is");
+  }
+  if (c.head_dim < 0 || c.head_dim % 2 != 0)
+    problems.add("head_dim", c.head_dim, "must be positive and even for rotary embeddings");
 }
 
 }  // namespace
 
 ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
   ModelConfig c = *this;
-  std::string problems;
+  Problems problems;
   if (c.vocabulary == 0) c.vocabulary = tokenizer_vocabulary;
-  if (tokenizer_vocabulary > 0 && c.vocabulary < tokenizer_vocabulary)
-    problems += str("\n  model.vocabulary = ", c.vocabulary, ": the tokenizer has ",
-                    tokenizer_vocabulary, " entries; leave it 0 to take the tokenizer's");
-  require_positive("vocabulary", c.vocabulary, problems);
-  require_positive("layers", c.layers, problems);
-  require_positive("width", c.width, problems);
-  require_positive("heads", c.heads, problems);
-  require_positive("sequence", c.sequence, problems);
-  if (c.kv_heads == 0) c.kv_heads = c.heads;
-  if (c.heads > 0 && (c.kv_heads < 0 || c.heads % c.kv_heads != 0))
-    problems += str("\n  model.kv_heads = ", c.kv_heads, ": must divide model.heads = ", c.heads);
-  if (c.head_dim == 0 && c.heads > 0) {
-    if (c.width % c.heads != 0)
-      problems += str("\n  model.width = ", c.width, ": is not divisible by model.heads = ", c.heads,
-                      "; give model.head_dim, or a width that is");
-    else
-      c.head_dim = c.width / c.heads;
-  }
-  if (c.head_dim % 2 != 0 || c.head_dim < 0)
-    problems += str("\n  model.head_dim = ", c.head_dim,
-                    ": must be positive and even for rotary embeddings");
+  problems.require_positive("vocabulary", c.vocabulary);
+  if (c.vocabulary < tokenizer_vocabulary)
+    problems.add("vocabulary", c.vocabulary, "the tokenizer has ", tokenizer_vocabulary,
+                 " entries; leave it 0 to take the tokenizer's");
+  problems.require_positive("layers", c.layers);
+  problems.require_positive("width", c.width);
+  problems.require_positive("sequence", c.sequence);
+  resolve_heads(c, problems);
   if (c.feed_forward == 0) c.feed_forward = (c.width * 8 / 3 + 31) / 32 * 32;
-  require_positive("feed_forward", c.feed_forward, problems);
+  problems.require_positive("feed_forward", c.feed_forward);
   if (!(c.dropout >= 0.0 && c.dropout < 1.0))
-    problems += str("\n  model.dropout = ", c.dropout, ": must lie in [0, 1)");
+    problems.add("dropout", c.dropout, "must lie in [0, 1)");
   if (c.recompute != "none" && c.recompute != "attention" && c.recompute != "block")
-    problems += str("\n  model.recompute = ", c.recompute, ": allowed: none, attention, block");
+    problems.add("recompute", c.recompute, "allowed: none, attention, block");
   if (const std::string reason = unknown_mechanism(c.mechanism); !reason.empty())
-    problems += str("\n  model.mechanism = ", c.mechanism, ": ", reason);
-  if (!problems.empty()) throw UserError("the model configuration does not fit:" + problems);
+    problems.add("mechanism", c.mechanism, reason);
+  problems.throw_if_any();
   return c;
 }
 

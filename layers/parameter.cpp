@@ -15,16 +15,15 @@ void initialise(const Parameter& parameter, const Tensor& values, std::uint64_t 
   const bool matrix = global.rank() == 2;
   FILIGREE_CHECK(matrix || global.rank() == 1, parameter.name, " has rank ", global.rank());
   const Shape local = parameter.local_shape;
-  dispatch<NormalFill>(
-      {.x_RC = values.view({matrix ? local[0] : 1, local[-1]}),
-       .mean = parameter.initialisation.mean,
-       .deviation = parameter.initialisation.deviation,
-       .seed = seed,
-       .stream = hash_text(parameter.name),
-       .first_row = matrix ? parameter.offset[0] : 0,
-       .first_column = parameter.offset.back(),
-       .global_columns = global[-1]},
-      context);
+  dispatch<NormalFill>({.x_RC = values.view({matrix ? local[0] : 1, local[-1]}),
+                        .mean = parameter.initialisation.mean,
+                        .deviation = parameter.initialisation.deviation,
+                        .seed = seed,
+                        .stream = hash_text(parameter.name),
+                        .first_row = matrix ? parameter.offset[0] : 0,
+                        .first_column = parameter.offset.back(),
+                        .global_columns = global[-1]},
+                       context);
 }
 
 }  // namespace
@@ -37,7 +36,8 @@ std::size_t ParameterStore::add(Parameter parameter) {
   return parameters_.size() - 1;
 }
 
-void ParameterStore::materialise(DType compute_dtype, std::uint64_t seed, ExecutionContext& context) {
+void ParameterStore::materialise(DType compute_dtype, std::uint64_t seed,
+                                 ExecutionContext& context) {
   FILIGREE_CHECK(!master_.defined(), "parameters are materialised twice");
   std::int64_t total = 0;
   for (const Parameter& parameter : parameters_) {

@@ -17,19 +17,20 @@ struct Initialisation {
 };
 
 struct Parameter {
-  std::string name;            // "blocks.3.attention.query.weight": the same on any layout
+  std::string name;  // "blocks.3.attention.query.weight": the same on any layout
   Shape global_shape;
   Shape local_shape;
   std::vector<std::int64_t> offset;  // of the local slice in the global tensor, per dim
   Placements placements;
   Initialisation initialisation;
-  bool decays = true;          // weight decay applies (not to norms and embeddings by default)
+  bool decays = true;  // weight decay applies (not to norms and embeddings by default)
 
   // Bound by ParameterStore: the weight in compute precision, with its gradient buffer.
   Variable variable;
 };
 
-// Owns the memory of all parameters of a model on this rank, as flat buffers in the order of registration:
+// Owns the memory of all parameters of a model on this rank, as flat buffers in the order of
+// registration:
 //   master   the weights that the optimizer updates (f32, or f64 when computing in f64)
 //   compute  what the model reads: master itself, or its bf16 rounding
 //   gradient in master's precision
@@ -48,9 +49,11 @@ class ParameterStore {
   const Variable& variable(std::size_t i) const { return parameters_[i].variable; }
   std::vector<Variable> variables() const;
 
-  const Tensor& master() const { return master_; }       // flat [N]
-  const Tensor& compute() const { return compute_; }     // flat [N]; shares storage with master unless bf16
-  const Tensor& gradient() const { return gradient_; }   // flat [N]
+  const Tensor& master() const { return master_; }  // flat [N]
+  const Tensor& compute() const {
+    return compute_;
+  }  // flat [N]; shares storage with master unless bf16
+  const Tensor& gradient() const { return gradient_; }  // flat [N]
   // Parameter i's elements [begin, end) of the flat buffers.
   std::int64_t begin(std::size_t i) const { return begins_[i]; }
   std::int64_t end(std::size_t i) const { return begins_[i] + parameters_[i].local_shape.numel(); }

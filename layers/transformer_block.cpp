@@ -22,7 +22,8 @@ Variable apply_dropout(Tape& tape, const Variable& x, double rate, std::int64_t 
                        const BatchInfo& batch) {
   if (!batch.training) return x;
   // 2^20 sites per step keep the streams of all steps apart.
-  const auto stream = static_cast<std::uint64_t>(batch.step) << 20 | static_cast<std::uint64_t>(site);
+  const auto stream =
+      static_cast<std::uint64_t>(batch.step) << 20 | static_cast<std::uint64_t>(site);
   return dropout(tape, x, rate, batch.seed, stream, batch.first_token);
 }
 
@@ -37,8 +38,7 @@ Variable TransformerBlock::attention_branch(Tape& tape, const Variable& x,
 Variable TransformerBlock::feed_forward_branch(Tape& tape, const Variable& x,
                                                const BatchInfo& batch) const {
   const Variable h = copy_to_tensor_parallel(tape, norm2_.forward(tape, x), *mesh_);
-  const Variable branch =
-      reduce_from_tensor_parallel(tape, feed_forward_.forward(tape, h), *mesh_);
+  const Variable branch = reduce_from_tensor_parallel(tape, feed_forward_.forward(tape, h), *mesh_);
   return apply_dropout(tape, branch, dropout_, 2 + 2 * index_, batch);
 }
 
@@ -46,8 +46,8 @@ Variable TransformerBlock::run(Tape& tape, const Variable& x, const BatchInfo& b
   const auto branch = [this, batch](Tape& inner, std::span<const Variable> inputs) {
     return attention_branch(inner, inputs[0], batch);
   };
-  const Variable attended = recompute_ == "attention" ? recompute(tape, branch, {x})
-                                                      : attention_branch(tape, x, batch);
+  const Variable attended =
+      recompute_ == "attention" ? recompute(tape, branch, {x}) : attention_branch(tape, x, batch);
   const Variable middle = add(tape, x, attended);
   return add(tape, middle, feed_forward_branch(tape, middle, batch));
 }
@@ -55,12 +55,11 @@ Variable TransformerBlock::run(Tape& tape, const Variable& x, const BatchInfo& b
 Variable TransformerBlock::forward(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   ErrorContext frame(str("layer ", index_));
   if (recompute_ != "block") return run(tape, x, batch);
-  return recompute(
-      tape,
-      [this, batch](Tape& inner, std::span<const Variable> inputs) {
-        return run(inner, inputs[0], batch);
-      },
-      {x});
+  return recompute(tape,
+                   [this, batch](Tape& inner, std::span<const Variable> inputs) {
+                     return run(inner, inputs[0], batch);
+                   },
+                   {x});
 }
 
 Variable TransformerBlock::decode(Tape& tape, const Variable& x, const BatchInfo& batch,

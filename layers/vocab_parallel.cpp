@@ -10,7 +10,8 @@ VocabParallelEmbedding::VocabParallelEmbedding(const std::string& name, std::int
                                                std::int64_t width, double deviation,
                                                const Mesh& mesh, ParameterStore& store)
     : mesh_(&mesh), store_(&store) {
-  Parameter weight = make_parameter(name + ".weight", vocabulary, width, Placement::sharded(0), mesh);
+  Parameter weight =
+      make_parameter(name + ".weight", vocabulary, width, Placement::sharded(0), mesh);
   weight.initialisation.deviation = deviation;
   weight.decays = false;
   weight_ = store.add(std::move(weight));
@@ -26,17 +27,21 @@ Variable VocabParallelEmbedding::logits(Tape& tape, const Variable& x) const {
 }
 
 std::int64_t VocabParallelEmbedding::first_row() const { return (*store_)[weight_].offset[0]; }
-std::int64_t VocabParallelEmbedding::local_rows() const { return (*store_)[weight_].local_shape[0]; }
+std::int64_t VocabParallelEmbedding::local_rows() const {
+  return (*store_)[weight_].local_shape[0];
+}
 
 namespace {
 
 struct TokenStatistics {
-  Tensor lse_T, target_T;  // accumulation dtype: log sum exp over the whole vocabulary, the target's logit
+  Tensor lse_T,
+      target_T;  // accumulation dtype: log sum exp over the whole vocabulary, the target's logit
 };
 
 // Combines the ranks' maxima and sums: with M = max over ranks, sum = sum_r sum_r exp(max_r - M).
 template <class T>
-TokenStatistics combine(const Tensor& max_T, const Tensor& sum_and_target_2T, Communicator& tensor) {
+TokenStatistics combine(const Tensor& max_T, const Tensor& sum_and_target_2T,
+                        Communicator& tensor) {
   const std::int64_t count = max_T.numel();
   const Tensor own_max = max_T.clone();
   tensor.all_reduce(max_T, ReduceOp::max);
@@ -59,7 +64,9 @@ TokenStatistics token_statistics(ExecutionContext& execution, const Tensor& logi
   const DType dtype = accumulation_dtype(logits.dtype());
   const Tensor max = execution.empty({tokens}, dtype, MemoryUse::activations);
   const Tensor sum_and_target = execution.empty({2, tokens}, dtype, MemoryUse::activations);
-  dispatch<CrossEntropyStatistics>({.logits_TV = logits, .targets_T = targets, .max_T = max,
+  dispatch<CrossEntropyStatistics>({.logits_TV = logits,
+                                    .targets_T = targets,
+                                    .max_T = max,
                                     .sum_T = sum_and_target.rows(0, 1).view({tokens}),
                                     .target_T = sum_and_target.rows(1, 2).view({tokens}),
                                     .first_column = first_column},
@@ -96,8 +103,8 @@ Variable vocab_parallel_cross_entropy(Tape& tape, const Variable& logits, const 
   Placements loss_placements;
   for (const Axis axis : {Axis::pipeline, Axis::data, Axis::context}) {
     const Placement placement = logits.placements()[axis];
-    FILIGREE_CHECK(placement.is_invariant() || placement.is_sharded(0), "cross entropy: logits are ",
-                   placement, " on the ", name_of(axis), " axis");
+    FILIGREE_CHECK(placement.is_invariant() || placement.is_sharded(0),
+                   "cross entropy: logits are ", placement, " on the ", name_of(axis), " axis");
     if (placement.is_sharded()) loss_placements = loss_placements.with(axis, Placement::partial());
   }
   const Tensor logits_value = logits.value();
@@ -105,22 +112,29 @@ Variable vocab_parallel_cross_entropy(Tape& tape, const Variable& logits, const 
       token_statistics(execution, logits_value, targets, first_column, mesh);
   const DType dtype = statistics.lse_T.dtype();
   const Tensor loss = execution.empty({}, dtype, MemoryUse::activations);
-  if (dtype == DType::f64) write_loss<double>(statistics, targets, loss);
-  else write_loss<float>(statistics, targets, loss);
+  if (dtype == DType::f64)
+    write_loss<double>(statistics, targets, loss);
+  else
+    write_loss<float>(statistics, targets, loss);
 
   Variable output = tape.output(loss, loss_placements, std::array{logits});
   tape.record("cross_entropy", {logits}, {output},
               [logits_value, targets, first_column, lse = statistics.lse_T,
                placements = logits.placements().gradient()](const BackwardContext& backward) {
-    const Tensor& seed = backward.output_gradient();
-    const Tensor scale = backward.execution().empty(lse.shape(), lse.dtype());
-    if (lse.dtype() == DType::f64) fill<double>(scale, seed);
-    else fill<float>(scale, seed);
-    dispatch<CrossEntropyGradient>({.logits_TV = logits_value, .targets_T = targets, .lse_T = lse,
-                                    .scale_T = scale, .first_column = first_column},
-                                   backward.execution());
-    backward.accumulate(0, logits_value, placements);
-  });
+                const Tensor& seed = backward.output_gradient();
+                const Tensor scale = backward.execution().empty(lse.shape(), lse.dtype());
+                if (lse.dtype() == DType::f64)
+                  fill<double>(scale, seed);
+                else
+                  fill<float>(scale, seed);
+                dispatch<CrossEntropyGradient>({.logits_TV = logits_value,
+                                                .targets_T = targets,
+                                                .lse_T = lse,
+                                                .scale_T = scale,
+                                                .first_column = first_column},
+                                               backward.execution());
+                backward.accumulate(0, logits_value, placements);
+              });
   return output;
 }
 
@@ -138,8 +152,10 @@ Tensor vocab_parallel_log_probabilities(ExecutionContext& execution, const Tenso
     for (std::int64_t t = 0, n = targets.numel(); t < n; ++t)
       out[t] = ids[t] < 0 ? T(0) : target[t] - lse[t];
   };
-  if (result.dtype() == DType::f64) subtract(result.data<double>());
-  else subtract(result.data<float>());
+  if (result.dtype() == DType::f64)
+    subtract(result.data<double>());
+  else
+    subtract(result.data<float>());
   return result;
 }
 

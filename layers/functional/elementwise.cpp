@@ -14,8 +14,8 @@ void check_alike(const char* op, const Variable& a, const Variable& b) {
 
 void check_not_partial(const char* op, const Variable& x) {
   for (const Axis axis : kAxes)
-    FILIGREE_CHECK(!x.placements()[axis].is_partial(), op, ": is not linear, but x is partial on the ",
-                   name_of(axis), " axis");
+    FILIGREE_CHECK(!x.placements()[axis].is_partial(), op,
+                   ": is not linear, but x is partial on the ", name_of(axis), " axis");
 }
 
 Tensor like(ExecutionContext& execution, const Tensor& x) {
@@ -28,20 +28,27 @@ Variable rope(Tape& tape, const Variable& x, const Tensor& positions, std::int64
               double theta) {
   ExecutionContext& execution = tape.execution();
   Tensor y = like(execution, x.value());
-  dispatch<Rope>({.x_THK = x.value(), .positions_T = positions, .y_THK = y, .head_dim = head_dim,
+  dispatch<Rope>({.x_THK = x.value(),
+                  .positions_T = positions,
+                  .y_THK = y,
+                  .head_dim = head_dim,
                   .theta = theta},
                  execution);
   Variable output = tape.output(std::move(y), x.placements(), std::array{x});
   tape.record("rope", {x}, {output},
               [positions, head_dim, theta,
                placements = x.placements().gradient()](const BackwardContext& backward) {
-    const Tensor& dy = backward.output_gradient();
-    const Tensor dx = like(backward.execution(), dy);
-    dispatch<Rope>({.x_THK = dy, .positions_T = positions, .y_THK = dx, .head_dim = head_dim,
-                    .theta = theta, .inverse = true},
-                   backward.execution());
-    backward.accumulate(0, dx, placements);
-  });
+                const Tensor& dy = backward.output_gradient();
+                const Tensor dx = like(backward.execution(), dy);
+                dispatch<Rope>({.x_THK = dy,
+                                .positions_T = positions,
+                                .y_THK = dx,
+                                .head_dim = head_dim,
+                                .theta = theta,
+                                .inverse = true},
+                               backward.execution());
+                backward.accumulate(0, dx, placements);
+              });
   return output;
 }
 
@@ -56,15 +63,17 @@ Variable swiglu(Tape& tape, const Variable& gate, const Variable& up) {
   tape.record("swiglu", {gate, up}, {output},
               [gate_value, up_value,
                placements = gate.placements().gradient()](const BackwardContext& backward) {
-    ExecutionContext& execution = backward.execution();
-    const Tensor dgate = like(execution, gate_value), dup = like(execution, up_value);
-    dispatch<SwigluBackward>({.gate_TF = gate_value, .up_TF = up_value,
-                              .dy_TF = backward.output_gradient(), .dgate_TF = dgate,
-                              .dup_TF = dup},
-                             execution);
-    if (backward.needs(0)) backward.accumulate(0, dgate, placements);
-    if (backward.needs(1)) backward.accumulate(1, dup, placements);
-  });
+                ExecutionContext& execution = backward.execution();
+                const Tensor dgate = like(execution, gate_value), dup = like(execution, up_value);
+                dispatch<SwigluBackward>({.gate_TF = gate_value,
+                                          .up_TF = up_value,
+                                          .dy_TF = backward.output_gradient(),
+                                          .dgate_TF = dgate,
+                                          .dup_TF = dup},
+                                         execution);
+                if (backward.needs(0)) backward.accumulate(0, dgate, placements);
+                if (backward.needs(1)) backward.accumulate(1, dup, placements);
+              });
   return output;
 }
 
@@ -76,13 +85,15 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   Variable output = tape.output(std::move(y), a.placements(), std::array{a, b});
   tape.record("add", {a, b}, {output},
               [placements = a.placements().gradient()](const BackwardContext& backward) {
-    // The two inputs share the output's gradient until one of them receives a second contribution: accumulate
-    // may take a tensor over, so only one input may get it without a copy.
-    const Tensor& dy = backward.output_gradient();
-    const bool both = backward.needs(0) && backward.needs(1);
-    if (backward.needs(0)) backward.accumulate(0, dy, placements);
-    if (backward.needs(1)) backward.accumulate(1, both ? dy.clone(MemoryUse::activations) : dy, placements);
-  });
+                // The two inputs share the output's gradient until one of them receives a second
+                // contribution: accumulate may take a tensor over, so only one input may get it
+                // without a copy.
+                const Tensor& dy = backward.output_gradient();
+                const bool both = backward.needs(0) && backward.needs(1);
+                if (backward.needs(0)) backward.accumulate(0, dy, placements);
+                if (backward.needs(1))
+                  backward.accumulate(1, both ? dy.clone(MemoryUse::activations) : dy, placements);
+              });
   return output;
 }
 
@@ -93,7 +104,11 @@ Variable dropout(Tape& tape, const Variable& x, double rate, std::uint64_t seed,
   ExecutionContext& execution = tape.execution();
   const auto masked = [=](const Tensor& in, ExecutionContext& context) {
     Tensor out = like(context, in);
-    dispatch<Dropout>({.x_TD = in, .y_TD = out, .rate = rate, .seed = seed, .stream = stream,
+    dispatch<Dropout>({.x_TD = in,
+                       .y_TD = out,
+                       .rate = rate,
+                       .seed = seed,
+                       .stream = stream,
                        .first_row = first_row},
                       context);
     return out;
@@ -101,8 +116,9 @@ Variable dropout(Tape& tape, const Variable& x, double rate, std::uint64_t seed,
   Variable output = tape.output(masked(x.value(), execution), x.placements(), std::array{x});
   tape.record("dropout", {x}, {output},
               [masked, placements = x.placements().gradient()](const BackwardContext& backward) {
-    backward.accumulate(0, masked(backward.output_gradient(), backward.execution()), placements);
-  });
+                backward.accumulate(0, masked(backward.output_gradient(), backward.execution()),
+                                    placements);
+              });
   return output;
 }
 

@@ -25,20 +25,22 @@ Variable embedding(Tape& tape, const Variable& ids, const Variable& w, std::int6
     dw_placements = dw_placements.with(axis, dw);
   }
   const Tensor ids_value = ids.value();
-  Tensor y = execution.empty({ids_value.dim(0), w.shape()[1]}, w.value().dtype(),
-                             MemoryUse::activations);
+  Tensor y =
+      execution.empty({ids_value.dim(0), w.shape()[1]}, w.value().dtype(), MemoryUse::activations);
   dispatch<EmbeddingForward>(
       {.ids_T = ids_value, .w_VD = w.value(), .y_TD = y, .first_row = first_row}, execution);
 
   Variable output = tape.output(std::move(y), y_placements, std::array{w});
   tape.record("embedding", {w}, {output},
               [ids_value, first_row, dw_placements](const BackwardContext& backward) {
-    const auto dw = backward.target(0, dw_placements);
-    dispatch<EmbeddingBackward>({.ids_T = ids_value, .dy_TD = backward.output_gradient(),
-                                 .dw_VD = dw.gradient, .first_row = first_row,
-                                 .accumulate = dw.accumulate},
-                                backward.execution());
-  });
+                const auto dw = backward.target(0, dw_placements);
+                dispatch<EmbeddingBackward>({.ids_T = ids_value,
+                                             .dy_TD = backward.output_gradient(),
+                                             .dw_VD = dw.gradient,
+                                             .first_row = first_row,
+                                             .accumulate = dw.accumulate},
+                                            backward.execution());
+              });
   return output;
 }
 

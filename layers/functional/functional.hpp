@@ -1,8 +1,10 @@
-// Differentiable functions: each runs its kernels, records its backward, and states how it treats placements.
+// Differentiable functions: each runs its kernels, records its backward, and states how it treats
+// placements.
 //
-// Tensors are token-major, [T, features] with T = batch * length. On every axis the placements of the inputs must be one
-// of the combinations named below; anything else is an InternalError that says which transition is missing. A gradient
-// is placed as the dual of its value; a weight's gradient as the combination implies.
+// Tensors are token-major, [T, features] with T = batch * length. On every axis the placements of
+// the inputs must be one of the combinations named below; anything else is an InternalError that
+// says which transition is missing. A gradient is placed as the dual of its value; a weight's
+// gradient as the combination implies.
 #pragma once
 
 #include "kernels/attention/attention.hpp"
@@ -19,26 +21,31 @@ Variable linear(Tape& tape, const Variable& x_TI, const Variable& w_OI);
 
 // The same with rows [first_row, first_row + rows) of w only. Also allows, per axis,
 //   x replicated, w replicated  -> y sharded(1)    dw partial
-// where each rank takes its own rows of a weight that all hold: key/value groups shared by several ranks.
+// where each rank takes its own rows of a weight that all hold: key/value groups shared by several
+// ranks.
 Variable linear_rows(Tape& tape, const Variable& x_TI, const Variable& w_OI, std::int64_t first_row,
                      std::int64_t rows);
 
-// y[t,:] = w[id[t] - first_row, :], zeros for rows held elsewhere. ids: a constant, i32 [T]. Per axis:
+// y[t,:] = w[id[t] - first_row, :], zeros for rows held elsewhere. ids: a constant, i32 [T]. Per
+// axis:
 //   ids invariant,  w invariant  -> y invariant    dw invariant
 //   ids sharded(0), w replicated -> y sharded(0)   dw partial
 //   ids invariant,  w sharded(0) -> y partial      dw sharded(0)     (vocabulary-parallel)
 Variable embedding(Tape& tape, const Variable& ids_T, const Variable& w_VD, std::int64_t first_row);
 
-// Per axis: x invariant, w invariant -> invariant, dw invariant; x sharded(0), w replicated -> sharded(0), dw partial.
+// Per axis: x invariant, w invariant -> invariant, dw invariant; x sharded(0), w replicated ->
+// sharded(0), dw partial.
 Variable rms_norm(Tape& tape, const Variable& x_TD, const Variable& w_D, double eps);
 
-// Element-wise in the features or rows: y is placed as the inputs, which must agree and be no partial.
+// Element-wise in the features or rows: y is placed as the inputs, which must agree and be no
+// partial.
 Variable rope(Tape& tape, const Variable& x_THK, const Tensor& positions_T, std::int64_t head_dim,
               double theta);
 Variable swiglu(Tape& tape, const Variable& gate_TF, const Variable& up_TF);
 Variable add(Tape& tape, const Variable& a, const Variable& b);
 
-// A no-op at rate 0. first_row: the global index of x's first row; stream: distinct for every use in a step.
+// A no-op at rate 0. first_row: the global index of x's first row; stream: distinct for every use
+// in a step.
 Variable dropout(Tape& tape, const Variable& x_TD, double rate, std::uint64_t seed,
                  std::uint64_t stream, std::int64_t first_row);
 

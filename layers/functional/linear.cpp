@@ -52,21 +52,25 @@ Variable linear_rows(Tape& tape, const Variable& x, const Variable& w, std::int6
   tape.record("linear", {x, w}, {output},
               [x_value, w_value, first_row, rows, dx_placements = x.placements().gradient(),
                dw_placements = placements.dw](const BackwardContext& backward) {
-    const Tensor& dy = backward.output_gradient();
-    if (backward.needs(0)) {
-      const auto dx = backward.target(0, dx_placements);
-      dispatch<Matmul>({.a = dy, .b = w_value, .c = dx.gradient, .accumulate = dx.accumulate},
-                       backward.execution());
-    }
-    if (backward.needs(1)) {
-      const auto dw = backward.target(1, dw_placements);
-      const bool whole = rows == dw.gradient.dim(0);
-      if (!whole && !dw.accumulate) dw.gradient.zero();
-      dispatch<Matmul>({.a = dy, .b = x_value, .c = dw.gradient.rows(first_row, first_row + rows),
-                        .transpose_a = true, .accumulate = dw.accumulate || !whole},
-                       backward.execution());
-    }
-  });
+                const Tensor& dy = backward.output_gradient();
+                if (backward.needs(0)) {
+                  const auto dx = backward.target(0, dx_placements);
+                  dispatch<Matmul>(
+                      {.a = dy, .b = w_value, .c = dx.gradient, .accumulate = dx.accumulate},
+                      backward.execution());
+                }
+                if (backward.needs(1)) {
+                  const auto dw = backward.target(1, dw_placements);
+                  const bool whole = rows == dw.gradient.dim(0);
+                  if (!whole && !dw.accumulate) dw.gradient.zero();
+                  dispatch<Matmul>({.a = dy,
+                                    .b = x_value,
+                                    .c = dw.gradient.rows(first_row, first_row + rows),
+                                    .transpose_a = true,
+                                    .accumulate = dw.accumulate || !whole},
+                                   backward.execution());
+                }
+              });
   return output;
 }
 

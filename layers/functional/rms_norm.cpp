@@ -17,8 +17,8 @@ Variable rms_norm(Tape& tape, const Variable& x, const Variable& w, double eps) 
   }
   const Tensor x_value = x.value(), w_value = w.value();
   Tensor y = execution.empty(x.shape(), x_value.dtype(), MemoryUse::activations);
-  const Tensor r = execution.empty({x.shape()[0]}, accumulation_dtype(x_value.dtype()),
-                                   MemoryUse::activations);
+  const Tensor r =
+      execution.empty({x.shape()[0]}, accumulation_dtype(x_value.dtype()), MemoryUse::activations);
   dispatch<RmsNormForward>({.x_TD = x_value, .w_D = w_value, .y_TD = y, .r_T = r, .eps = eps},
                            execution);
 
@@ -26,15 +26,20 @@ Variable rms_norm(Tape& tape, const Variable& x, const Variable& w, double eps) 
   tape.record("rms_norm", {x, w}, {output},
               [x_value, w_value, r, dx_placements = x.placements().gradient(),
                dw_placements](const BackwardContext& backward) {
-    ExecutionContext& execution = backward.execution();
-    const Tensor dx = execution.empty(x_value.shape(), x_value.dtype(), MemoryUse::activations);
-    const auto dw = backward.target(1, dw_placements);
-    dispatch<RmsNormBackward>({.x_TD = x_value, .w_D = w_value, .r_T = r,
-                               .dy_TD = backward.output_gradient(), .dx_TD = dx,
-                               .dw_D = dw.gradient, .accumulate_dw = dw.accumulate},
-                              execution);
-    if (backward.needs(0)) backward.accumulate(0, dx, dx_placements);
-  });
+                ExecutionContext& execution = backward.execution();
+                const Tensor dx =
+                    execution.empty(x_value.shape(), x_value.dtype(), MemoryUse::activations);
+                const auto dw = backward.target(1, dw_placements);
+                dispatch<RmsNormBackward>({.x_TD = x_value,
+                                           .w_D = w_value,
+                                           .r_T = r,
+                                           .dy_TD = backward.output_gradient(),
+                                           .dx_TD = dx,
+                                           .dw_D = dw.gradient,
+                                           .accumulate_dw = dw.accumulate},
+                                          execution);
+                if (backward.needs(0)) backward.accumulate(0, dx, dx_placements);
+              });
   return output;
 }
 

@@ -1,4 +1,5 @@
-// The seam between the attention layer and what decides which blocks of the attention map are computed.
+// The seam between the attention layer and what decides which blocks of the attention map are
+// computed.
 #pragma once
 
 #include <memory>
@@ -19,9 +20,9 @@ enum class Causality {
 
 // How the choice learns.
 enum class GradientKind {
-  none,          // nothing to learn
-  distill,       // an auxiliary loss
-  end_to_end,    // the model's loss reaches the gate
+  none,        // nothing to learn
+  distill,     // an auxiliary loss
+  end_to_end,  // the model's loss reaches the gate
 };
 
 struct MechanismTraits {
@@ -30,12 +31,13 @@ struct MechanismTraits {
   bool decodes = true;  // can generate token by token
 };
 
-// What a mechanism sees: the block's input and the projected heads of this rank, after position embedding.
+// What a mechanism sees: the block's input and the projected heads of this rank, after position
+// embedding.
 struct AttentionInput {
-  Variable x_TD;            // replicated on the tensor axis
-  Variable q_THK;           // sharded(1) on the tensor axis
-  Variable k_TGK, v_TGK;    // all keys so far; at generation these come from the cache
-  AttentionShape shape;     // with this rank's numbers of heads
+  Variable x_TD;          // replicated on the tensor axis
+  Variable q_THK;         // sharded(1) on the tensor axis
+  Variable k_TGK, v_TGK;  // all keys so far; at generation these come from the cache
+  AttentionShape shape;   // with this rank's numbers of heads
 };
 
 class AttentionMechanism {

@@ -11,8 +11,14 @@ struct Entry {
   std::string_view name;
   std::int64_t size;
 };
-constexpr std::array<Entry, 8> kEntries = {{{"f64", 8}, {"f32", 4}, {"bf16", 2}, {"f16", 2},
-                                            {"i64", 8}, {"i32", 4}, {"u16", 2}, {"u8", 1}}};
+constexpr std::array<Entry, 8> kEntries = {{{"f64", 8},
+                                            {"f32", 4},
+                                            {"bf16", 2},
+                                            {"f16", 2},
+                                            {"i64", 8},
+                                            {"i32", 4},
+                                            {"u16", 2},
+                                            {"u8", 1}}};
 
 }  // namespace
 

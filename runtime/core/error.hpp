@@ -25,8 +25,8 @@ inline constexpr int kInterrupted = 75;  // checkpointed after a signal: requeue
 inline constexpr int kPeerFailed = 76;   // another rank died or stalled
 }  // namespace exit_code
 
-// Base of everything thrown on purpose. frames(): the ErrorContext texts that were open on this thread
-// when it was thrown, outermost first.
+// Base of everything thrown on purpose. frames(): the ErrorContext texts that were open on this
+// thread when it was thrown, outermost first.
 class Error : public std::runtime_error {
  public:
   Error(const std::string& message, int code);
@@ -40,7 +40,8 @@ class Error : public std::runtime_error {
   std::vector<std::string> frames_;
 };
 
-// Configuration, data or environment. The message is one line: what, where, value, what is allowed, a hint.
+// Configuration, data or environment. The message is one line: what, where, value, what is allowed,
+// a hint.
 class UserError : public Error {
  public:
   explicit UserError(const std::string& message) : Error(message, exit_code::kUserError) {}
@@ -52,7 +53,8 @@ class InternalError : public Error {
   explicit InternalError(const std::string& message) : Error(message, exit_code::kInternalError) {}
 };
 
-// Another rank of this job failed; rank() is the one that failed first, as far as known (-1: unknown).
+// Another rank of this job failed; rank() is the one that failed first, as far as known (-1:
+// unknown).
 class PeerFailed : public Error {
  public:
   PeerFailed(const std::string& message, int rank)
@@ -78,7 +80,8 @@ class ErrorContext {
   ErrorContext& operator=(const ErrorContext&) = delete;
 };
 
-// The candidate nearest to `word` by edit distance, or "" when none is near enough to be a likely typo.
+// The candidate nearest to `word` by edit distance, or "" when none is near enough to be a likely
+// typo.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
 namespace detail {
@@ -87,23 +90,22 @@ namespace detail {
 }  // namespace detail
 
 // Always on. FILIGREE_CHECK(x > 0, "x is ", x);
-#define FILIGREE_CHECK(condition, ...)                                             \
-  do {                                                                             \
-    if (!(condition)) [[unlikely]]                                                 \
-      ::filigree::detail::check_failed(#condition, __FILE__, __LINE__,             \
-                                       ::filigree::str(__VA_ARGS__));              \
+#define FILIGREE_CHECK(condition, ...)                                 \
+  do {                                                                 \
+    if (!(condition)) [[unlikely]]                                     \
+      ::filigree::detail::check_failed(#condition, __FILE__, __LINE__, \
+                                       ::filigree::str(__VA_ARGS__));  \
   } while (false)
 
 // Prints both values. FILIGREE_CHECK_EQ(a.dim(0), b.dim(0), "rows of a and b");
-#define FILIGREE_CHECK_EQ(left, right, ...)                                        \
-  do {                                                                             \
-    const auto& filigree_left = (left);                                            \
-    const auto& filigree_right = (right);                                          \
-    if (!(filigree_left == filigree_right)) [[unlikely]]                           \
-      ::filigree::detail::check_failed(                                            \
-          #left " == " #right, __FILE__, __LINE__,                                 \
-          ::filigree::str(filigree_left, " != ", filigree_right, " ",              \
-                          ::filigree::str(__VA_ARGS__)));                          \
+#define FILIGREE_CHECK_EQ(left, right, ...)                                                        \
+  do {                                                                                             \
+    const auto& filigree_left = (left);                                                            \
+    const auto& filigree_right = (right);                                                          \
+    if (!(filigree_left == filigree_right)) [[unlikely]]                                           \
+      ::filigree::detail::check_failed(#left " == " #right, __FILE__, __LINE__,                    \
+                                       ::filigree::str(filigree_left, " != ", filigree_right, " ", \
+                                                       ::filigree::str(__VA_ARGS__)));             \
   } while (false)
 
 }  // namespace filigree

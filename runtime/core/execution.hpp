@@ -1,4 +1,5 @@
-// ExecutionContext: everything a function that does work needs to know about where and how to do it.
+// ExecutionContext: everything a function that does work needs to know about where and how to do
+// it.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@
 
 namespace filigree {
 
-// Work done by kernels. `flops` were executed; `dense_flops` is what the same call would cost with nothing
-// skipped; `bytes` is the least traffic the call could cause.
+// Work done by kernels. `flops` were executed; `dense_flops` is what the same call would cost with
+// nothing skipped; `bytes` is the least traffic the call could cause.
 struct Work {
   std::int64_t flops = 0;
   std::int64_t dense_flops = 0;
@@ -29,11 +30,12 @@ struct Work {
 struct ExecutionContext {
   Device device;
   std::shared_ptr<Allocator> allocator = host_allocator();
-  int num_threads = 1;         // OpenMP threads this rank may use
-  bool deterministic = true;   // kernels that cannot promise run-to-run identical bits reject
-  // Op name -> implementation name, to force one (tests, FILIGREE_KERNELS, bench kernels); "*" forces all.
+  int num_threads = 1;        // OpenMP threads this rank may use
+  bool deterministic = true;  // kernels that cannot promise run-to-run identical bits reject
+  // Op name -> implementation name, to force one (tests, FILIGREE_KERNELS, bench kernels); "*"
+  // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
-  Work work;                   // summed over every dispatched kernel since the caller last cleared it
+  Work work;  // summed over every dispatched kernel since the caller last cleared it
 
   Tensor empty(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
     return Tensor::empty(shape, dtype, allocator, use);

@@ -23,8 +23,8 @@ std::int64_t rounded(std::int64_t bytes) {
 
 const char* name_of(MemoryUse use) {
   constexpr std::array<const char*, kMemoryUses> names = {
-      "parameters", "gradients", "optimizer", "activations",
-      "workspace",  "communication", "data", "cache"};
+      "parameters", "gradients",     "optimizer", "activations",
+      "workspace",  "communication", "data",      "cache"};
   return names[static_cast<std::size_t>(use)];
 }
 

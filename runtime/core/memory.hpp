@@ -1,4 +1,5 @@
-// Memory of one device: what it is used for, a caching allocator, and the table of high-water marks.
+// Memory of one device: what it is used for, a caching allocator, and the table of high-water
+// marks.
 #pragma once
 
 #include <array>
@@ -15,7 +16,14 @@
 namespace filigree {
 
 enum class MemoryUse : std::uint8_t {
-  parameters, gradients, optimizer, activations, workspace, communication, data, cache
+  parameters,
+  gradients,
+  optimizer,
+  activations,
+  workspace,
+  communication,
+  data,
+  cache
 };
 inline constexpr std::size_t kMemoryUses = 8;
 const char* name_of(MemoryUse use);
@@ -35,8 +43,8 @@ class Allocator {
   virtual void release(void* block, std::int64_t bytes, MemoryUse use) noexcept = 0;
 };
 
-// Keeps freed blocks in lists by size class and hands them out again, so that a training step allocates
-// nothing from the system after warm-up. Size classes are powers of two split in four.
+// Keeps freed blocks in lists by size class and hands them out again, so that a training step
+// allocates nothing from the system after warm-up. Size classes are powers of two split in four.
 class CachingAllocator final : public Allocator {
  public:
   explicit CachingAllocator(Device device);

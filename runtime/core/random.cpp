@@ -30,9 +30,10 @@ Philox::Philox(std::uint64_t seed, RandomPurpose purpose, std::uint64_t stream)
       stream_(stream) {}
 
 std::array<std::uint32_t, 4> Philox::bits(std::uint64_t index) const {
-  return philox4x32({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                     static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
-                    key_);
+  return philox4x32(
+      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+       static_cast<std::uint32_t>(stream_), static_cast<std::uint32_t>(stream_ >> 32)},
+      key_);
 }
 
 namespace {

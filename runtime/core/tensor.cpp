@@ -84,8 +84,8 @@ Tensor Tensor::view(const Shape& shape) const {
 }
 
 Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
-  FILIGREE_CHECK(rank() > 0 && 0 <= begin && begin <= end && end <= dim(0), "rows [", begin, ", ", end,
-                 ") of ", shape_);
+  FILIGREE_CHECK(rank() > 0 && 0 <= begin && begin <= end && end <= dim(0), "rows [", begin, ", ",
+                 end, ") of ", shape_);
   Tensor result = *this;
   result.shape_ = shape_.with(0, end - begin);
   const std::int64_t row = dim(0) == 0 ? 0 : numel() / dim(0);
@@ -107,7 +107,8 @@ void Tensor::zero() const {
 }
 
 void Tensor::copy_from(const Tensor& source) const {
-  FILIGREE_CHECK(dtype_ == source.dtype_, "copy of ", name_of(source.dtype_), " to ", name_of(dtype_));
+  FILIGREE_CHECK(dtype_ == source.dtype_, "copy of ", name_of(source.dtype_), " to ",
+                 name_of(dtype_));
   FILIGREE_CHECK(numel() == source.numel(), "copy of ", source.shape_, " to ", shape_);
   if (numel() > 0) std::memmove(raw(), source.raw(), static_cast<std::size_t>(bytes()));
 }
@@ -124,14 +125,22 @@ namespace {
 template <class Visitor>
 void visit_dtype(DType dtype, Visitor&& visitor) {
   switch (dtype) {
-    case DType::f64: return visitor(double{});
-    case DType::f32: return visitor(float{});
-    case DType::bf16: return visitor(BFloat16{});
-    case DType::i64: return visitor(std::int64_t{});
-    case DType::i32: return visitor(std::int32_t{});
-    case DType::u16: return visitor(std::uint16_t{});
-    case DType::u8: return visitor(std::uint8_t{});
-    case DType::f16: break;
+    case DType::f64:
+      return visitor(double{});
+    case DType::f32:
+      return visitor(float{});
+    case DType::bf16:
+      return visitor(BFloat16{});
+    case DType::i64:
+      return visitor(std::int64_t{});
+    case DType::i32:
+      return visitor(std::int32_t{});
+    case DType::u16:
+      return visitor(std::uint16_t{});
+    case DType::u8:
+      return visitor(std::uint8_t{});
+    case DType::f16:
+      break;
   }
   FILIGREE_CHECK(false, "no conversion for ", name_of(dtype));
 }
@@ -152,8 +161,8 @@ To converted(From value) {
 }  // namespace
 
 Tensor Tensor::to(DType dtype) const {
-  FILIGREE_CHECK(is_floating(dtype) == is_floating(dtype_), "conversion of ", name_of(dtype_), " to ",
-                 name_of(dtype));
+  FILIGREE_CHECK(is_floating(dtype) == is_floating(dtype_), "conversion of ", name_of(dtype_),
+                 " to ", name_of(dtype));
   Tensor result = empty(shape_, dtype);
   visit_dtype(dtype_, [&](auto from) {
     visit_dtype(dtype, [&](auto to) {

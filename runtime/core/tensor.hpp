@@ -20,7 +20,8 @@ class Shape {
  public:
   static constexpr int kMaxRank = 6;
   Shape() = default;
-  Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
+  Shape(std::initializer_list<std::int64_t> sizes)
+      : Shape(std::span(sizes.begin(), sizes.size())) {}
   explicit Shape(std::span<const std::int64_t> sizes);
 
   int rank() const { return rank_; }
@@ -72,9 +73,9 @@ class Tensor {
   }
 
   // Views share storage.
-  Tensor view(const Shape& shape) const;                             // same number of elements
-  Tensor rows(std::int64_t begin, std::int64_t end) const;           // [begin, end) of dim 0
-  Tensor flat(std::int64_t begin, const Shape& shape) const;         // `shape` from element `begin`
+  Tensor view(const Shape& shape) const;                      // same number of elements
+  Tensor rows(std::int64_t begin, std::int64_t end) const;    // [begin, end) of dim 0
+  Tensor flat(std::int64_t begin, const Shape& shape) const;  // `shape` from element `begin`
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
   void zero() const;

@@ -1,5 +1,5 @@
-// Numeric gradient check in f64: central differences along random directions against backward, with a random
-// cotangent (a sum() cotangent hides errors that cancel over the output).
+// Numeric gradient check in f64: central differences along random directions against backward, with
+// a random cotangent (a sum() cotangent hides errors that cancel over the output).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -47,7 +47,8 @@ struct GradcheckOptions {
   double tolerance = 1e-6;  // relative to the size of the two estimates
 };
 
-// `inputs` are f64 leaves that require gradients. The function may overwrite its inputs' values: every call gets copies.
+// `inputs` are f64 leaves that require gradients. The function may overwrite its inputs' values:
+// every call gets copies.
 inline void gradcheck(const Function& function, const std::vector<Variable>& inputs,
                       const GradcheckOptions& options = {}) {
   ExecutionContext execution;
@@ -77,7 +78,8 @@ inline void gradcheck(const Function& function, const std::vector<Variable>& inp
   for (int d = 0; d < options.directions; ++d) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       std::vector<Tensor> direction = still;
-      direction[i] = random_tensor(inputs[i].shape(), 1000 + 10 * static_cast<std::uint64_t>(d) + i);
+      direction[i] =
+          random_tensor(inputs[i].shape(), 1000 + 10 * static_cast<std::uint64_t>(d) + i);
       const double numeric =
           (objective(direction, options.step) - objective(direction, -options.step)) /
           (2.0 * options.step);

@@ -126,8 +126,8 @@ inline void expect_within(const TensorSource::Output& got, const Tensor& truth,
                   << ", allowed " << allowed;
     return;
   }
-  const double allowed =
-      times * scale * plain.root_mean_square + unit_in_last_place(got.as, errors.true_root_mean_square);
+  const double allowed = times * scale * plain.root_mean_square +
+                         unit_in_last_place(got.as, errors.true_root_mean_square);
   EXPECT_LE(errors.root_mean_square, allowed)
       << what << ", output " << got.name << ": root mean square error over the whole";
 }
@@ -154,8 +154,8 @@ std::vector<std::string> accepting_implementations(const Build<Op>& build, DType
 }
 
 // The f64 reference has no error against itself, so the f64 bound comes from the f32 reference: its
-// error on the same inputs rounded to f32, scaled by the ratio of the two precisions, and once more since the reference, here the truth,
-// has that error too.
+// error on the same inputs rounded to f32, scaled by the ratio of the two precisions, and once more
+// since the reference, here the truth, has that error too.
 template <class Op>
 void expect_parity(const Build<Op>& build, const ParityOptions& options = {}) {
   for (const DType dtype : options.dtypes) {

@@ -70,11 +70,15 @@ TEST(Gradcheck, Dropout) {
 }
 
 TEST(Gradcheck, CausalGroupedAttention) {
-  const AttentionShape shape{.batch = 2, .query_length = 7, .key_length = 7, .query_heads = 4,
-                             .kv_heads = 2, .head_dim = 4, .scale = 0.5};
-  gradcheck(
-      [&](Tape& tape, auto in) { return dense_attention(tape, in[0], in[1], in[2], shape); },
-      {leaf({14, 16}, 1), leaf({14, 8}, 2), leaf({14, 8}, 3)});
+  const AttentionShape shape{.batch = 2,
+                             .query_length = 7,
+                             .key_length = 7,
+                             .query_heads = 4,
+                             .kv_heads = 2,
+                             .head_dim = 4,
+                             .scale = 0.5};
+  gradcheck([&](Tape& tape, auto in) { return dense_attention(tape, in[0], in[1], in[2], shape); },
+            {leaf({14, 16}, 1), leaf({14, 8}, 2), leaf({14, 8}, 3)});
 }
 
 TEST(Gradcheck, CrossEntropyWithIgnoredTargets) {
@@ -82,11 +86,9 @@ TEST(Gradcheck, CrossEntropyWithIgnoredTargets) {
   targets.data<std::int32_t>()[3] = -1;
   run_ranks(1, [&](std::shared_ptr<Communicator> world) {
     const Mesh mesh(world, {});
-    gradcheck(
-        [&](Tape& tape, auto in) {
-          return vocab_parallel_cross_entropy(tape, in[0], targets, 0, mesh);
-        },
-        {leaf({8, 5}, 1, Placements().with(Axis::tensor, Placement::sharded(1)))});
+    gradcheck([&](Tape& tape,
+                  auto in) { return vocab_parallel_cross_entropy(tape, in[0], targets, 0, mesh); },
+              {leaf({8, 5}, 1, Placements().with(Axis::tensor, Placement::sharded(1)))});
   });
 }
 
@@ -110,8 +112,7 @@ TEST(CrossEntropy, VocabularySplitOverRanksEqualsOneRank) {
       const Variable x(local, Placements().with(Axis::tensor, Placement::sharded(1)), true);
       ExecutionContext execution;
       Tape tape(execution);
-      const Variable loss =
-          vocab_parallel_cross_entropy(tape, x, targets, range.begin, mesh);
+      const Variable loss = vocab_parallel_cross_entropy(tape, x, targets, range.begin, mesh);
       tape.backward(loss, Tensor::from<double>({}, std::array{0.7}));
       std::lock_guard lock(mutex);
       if (world->rank() == 0) losses.push_back(*loss.value().data<double>());

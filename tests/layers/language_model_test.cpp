@@ -21,7 +21,8 @@ class OneRank : public ::testing::Test {
   Mesh mesh_{self_communicator("world"), {}};
 };
 
-double loss_of(TinyModel& tiny, const Tensor& tokens, const Tensor& targets, const BatchInfo& batch) {
+double loss_of(TinyModel& tiny, const Tensor& tokens, const Tensor& targets,
+               const BatchInfo& batch) {
   Tape tape(tiny.execution, Tape::Mode::inference);
   return *tiny.model.loss_sum(tape, tokens, targets, batch).value().data<double>();
 }
@@ -32,7 +33,8 @@ TEST_F(OneRank, ParameterCountIsTheConfigurations) {
     config.tied_embeddings = tied;
     TinyModel tiny(config, mesh_);
     std::int64_t count = 0;
-    for (const Parameter& parameter : tiny.store.parameters()) count += parameter.local_shape.numel();
+    for (const Parameter& parameter : tiny.store.parameters())
+      count += parameter.local_shape.numel();
     EXPECT_EQ(count, config.parameters());
   }
 }
@@ -57,14 +59,14 @@ TEST_F(OneRank, WholeModelGradientMatchesCentralDifferences) {
       const Tensor direction = random_tensor(weights.shape(), 50 + i);
       const auto moved = [&](double amount) {
         for (std::int64_t e = 0; e < weights.numel(); ++e)
-          weights.data<double>()[e] = saved.data<double>()[e] + amount * direction.data<double>()[e];
+          weights.data<double>()[e] =
+              saved.data<double>()[e] + amount * direction.data<double>()[e];
         return loss_of(tiny, tokens, targets, batch);
       };
       const double numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
       weights.copy_from(saved);
       const double analytic = testing::dot(tiny.store.variable(i).gradient(), direction);
-      EXPECT_NEAR(numeric, analytic, 1e-6 * std::max(1.0, std::abs(numeric)))
-          << tiny.store[i].name;
+      EXPECT_NEAR(numeric, analytic, 1e-6 * std::max(1.0, std::abs(numeric))) << tiny.store[i].name;
     }
   }
 }
@@ -85,7 +87,8 @@ TEST_F(OneRank, LaterTokensLeaveEarlierPredictionsBitIdentical) {
                             static_cast<std::size_t>(changed * size_of(before.dtype()))),
                 0)
           << name_of(dtype) << ", token " << changed;
-      EXPECT_NE(std::memcmp(before.raw(), after.raw(), static_cast<std::size_t>(before.bytes())), 0);
+      EXPECT_NE(std::memcmp(before.raw(), after.raw(), static_cast<std::size_t>(before.bytes())),
+                0);
     }
   }
 }
@@ -106,7 +109,8 @@ TEST_F(OneRank, DecodingTokenByTokenGivesTheLogitsOfTheWholeSequence) {
     double sum = 0.0;
     for (const double z : logits.span<double>()) sum += std::exp(z);
     for (std::int32_t v = 0; v < 13; ++v) {
-      const Tensor targets = Tensor::from<std::int32_t>({i + 1}, std::vector<std::int32_t>(i + 1, v));
+      const Tensor targets =
+          Tensor::from<std::int32_t>({i + 1}, std::vector<std::int32_t>(i + 1, v));
       const Tensor expected = tiny.model.log_probabilities(tiny.execution, tokens.rows(0, i + 1),
                                                            targets, sequences(1, i + 1));
       EXPECT_NEAR(logits.data<double>()[v] - std::log(sum), expected.data<double>()[i], 1e-12);

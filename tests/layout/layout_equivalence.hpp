@@ -39,7 +39,8 @@ class SyntheticSource final : public MicroBatchSource {
       const Tensor ids = random_ids(batch.length + 1, config_.model.vocabulary, 7000 + sample);
       for (std::int64_t i = 0; i < batch.length; ++i) {
         batch.tokens_T.data<std::int32_t>()[row * batch.length + i] = ids.data<std::int32_t>()[i];
-        batch.targets_T.data<std::int32_t>()[row * batch.length + i] = ids.data<std::int32_t>()[i + 1];
+        batch.targets_T.data<std::int32_t>()[row * batch.length + i] =
+            ids.data<std::int32_t>()[i + 1];
       }
     }
     return batch;
@@ -58,11 +59,12 @@ inline RunConfig layout_config() {
   config.model.dropout = 0.1;
   config.train.dtype = "f64";
   config.train.steps = 3;
-  config.train.batch = 5;        // divides by neither 2 nor 4
+  config.train.batch = 5;  // divides by neither 2 nor 4
   config.train.micro_batch = 2;
   config.schedule.warmup_steps = 1;
   config.optimizer.learning_rate = 0.01;
-  config.optimizer.clip_norm = 0.5;  // below the norms met here: clipping is part of what is compared
+  config.optimizer.clip_norm =
+      0.5;  // below the norms met here: clipping is part of what is compared
   return config;
 }
 
@@ -93,8 +95,8 @@ inline void expect_slices(const char* what, const TrainingEngine& grid, const Te
   }
 }
 
-// Loss, gradient norm and every gradient at each of three steps, and the parameters after them, agree to 1e-10.
-// Collective over `world`, whose size is shape.world().
+// Loss, gradient norm and every gradient at each of three steps, and the parameters after them,
+// agree to 1e-10. Collective over `world`, whose size is shape.world().
 inline void expect_same_as_one_rank(std::shared_ptr<Communicator> world, const MeshShape& shape,
                                     const RunConfig& config) {
   const Mesh mesh(std::move(world), shape);
