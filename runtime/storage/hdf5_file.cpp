@@ -11,6 +11,13 @@
 
 #include "runtime/core/error.hpp"
 
+#ifdef __SANITIZE_ADDRESS__
+// Without its exit handler the library never frees its tables.
+extern "C" __attribute__((weak)) const char* __lsan_default_suppressions() {
+  return "leak:libhdf5\n";
+}
+#endif
+
 namespace filigree {
 namespace {
 
