@@ -15,6 +15,14 @@ const KernelTable& kernel_table() {
     register_cross_entropy(result);
     register_adamw(result);
     register_normal_fill(result);
+    register_block_selection(result);
+    register_pooling(result);
+    register_head_projection(result);
+    register_gate_scores(result);
+    register_soft_gate(result);
+    register_block_mass(result);
+    register_distill_loss(result);
+    register_gate_statistics(result);
     return result;
   }();
   return table;

@@ -15,5 +15,13 @@ void register_elementwise(KernelTable& table);
 void register_cross_entropy(KernelTable& table);
 void register_adamw(KernelTable& table);
 void register_normal_fill(KernelTable& table);
+void register_block_selection(KernelTable& table);
+void register_pooling(KernelTable& table);
+void register_head_projection(KernelTable& table);
+void register_gate_scores(KernelTable& table);
+void register_soft_gate(KernelTable& table);
+void register_block_mass(KernelTable& table);
+void register_distill_loss(KernelTable& table);
+void register_gate_statistics(KernelTable& table);
 
 }  // namespace filigree

@@ -1,0 +1,59 @@
+#include "kernels/gate/block_mass.hpp"
+
+#include "kernels/elementwise/register_op.hpp"
+#include "kernels/gate/list_check.hpp"
+#include "kernels/registry.hpp"
+
+namespace filigree {
+
+BlockRange visible_key_range(const BlockGrid& grid, std::int64_t b, std::int64_t position) {
+  if (!grid.causal) return {0, grid.key_length};
+  if (!grid.document_begin_T.defined()) return {0, position + 1};
+  return {grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position], position + 1};
+}
+
+Work BlockMassTeacher::work(const Arguments& a) {
+  std::int64_t pairs = 0;
+  for (const std::int32_t n : a.groups_R.span<std::int32_t>())
+    for (std::int64_t b = 0; b < a.grid.batch; ++b)
+      for (std::int64_t p = std::max(a.grid.query_offset, a.grid.first_position(n));
+           p < a.grid.end_position(n); ++p)
+        pairs += visible_key_range(a.grid, b, p).size();
+  const std::int64_t flops = 2 * pairs * a.q_THK.dim(1);  // of all heads
+  return {flops, flops, a.q_THK.bytes() + a.k_TGK.bytes() + a.teacher_BHRM.bytes()};
+}
+
+std::optional<std::string> BlockMassTeacher::reject(const Arguments& a, const ExecutionContext&) {
+  ArgumentCheck check;
+  check_grid(check, a.grid);
+  check_dense_heads(check, a.grid, a.dense_heads_H);
+  check.floating("q", a.q_THK)
+      .dtype("k", a.k_TGK, a.q_THK.dtype())
+      .dtype("groups", a.groups_R, DType::i32)
+      .require(a.grid.heads > 0 && a.kv_heads > 0 && a.grid.heads % a.kv_heads == 0, a.grid.heads,
+               " heads on ", a.kv_heads, " key heads");
+  if (check.problem()) return check.problem();
+  check.require(a.q_THK.rank() == 2 && a.k_TGK.rank() == 2, "q ", a.q_THK.shape(), ", k ",
+                a.k_TGK.shape(), "; both have two dims");
+  if (check.problem()) return check.problem();
+  const DType accumulation = accumulation_dtype(a.q_THK.dtype());
+  const std::int64_t rows = a.grid.batch * a.grid.heads * a.groups_R.numel();
+  const std::int64_t width = a.q_THK.dim(1) / a.grid.heads;
+  check.numel("q", a.q_THK, a.grid.batch * a.grid.query_length * a.grid.heads * width)
+      .numel("k", a.k_TGK, a.grid.batch * a.grid.key_length * a.kv_heads * width)
+      .dtype("teacher", a.teacher_BHRM, accumulation)
+      .numel("teacher", a.teacher_BHRM, rows * a.grid.key_blocks())
+      .dtype("weight", a.weight_BHR, accumulation)
+      .numel("weight", a.weight_BHR, rows);
+  if (a.entropy_BHR.defined())
+    check.dtype("entropy", a.entropy_BHR, accumulation).numel("entropy", a.entropy_BHR, rows);
+  if (a.largest_BHR.defined())
+    check.dtype("largest", a.largest_BHR, accumulation).numel("largest", a.largest_BHR, rows);
+  return check.problem();
+}
+
+void register_block_mass(KernelTable& table) {
+  register_reference_and_cpu<BlockMassTeacher>(table);
+}
+
+}  // namespace filigree

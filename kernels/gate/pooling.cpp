@@ -1,0 +1,63 @@
+#include "kernels/gate/pooling.hpp"
+
+#include "kernels/elementwise/argument_check.hpp"
+#include "kernels/elementwise/register_op.hpp"
+#include "kernels/registry.hpp"
+
+namespace filigree {
+namespace {
+
+// tokens: [batch * S, C], blocks: [batch * ceil(S / block), C], of one dtype.
+std::optional<std::string> check(std::int64_t batch, std::int64_t block, const Tensor& tokens,
+                                 const Tensor& blocks) {
+  ArgumentCheck check;
+  check.floating("tokens", tokens)
+      .dtype("blocks", blocks, tokens.dtype())
+      .require(block > 0, "a block of ", block, " tokens");
+  if (check.problem()) return check.problem();
+  check.require(tokens.rank() == 2 && batch > 0 ? tokens.dim(0) % batch == 0 : tokens.numel() == 0,
+                "tokens is ", tokens.shape(), " for a batch of ", batch);
+  if (check.problem() || batch == 0) return check.problem();
+  const std::int64_t length = tokens.dim(0) / batch;
+  return check.numel("blocks", blocks, batch * ((length + block - 1) / block) * tokens.dim(1))
+      .problem();
+}
+
+Work pass_over(const Tensor& in, const Tensor& out, std::int64_t flops) {
+  return {flops, flops, in.bytes() + out.bytes()};
+}
+
+}  // namespace
+
+Work BlockMeanKeys::work(const Arguments& a) {
+  return pass_over(a.k_TC, a.kbar_MC, a.k_TC.numel() + a.kbar_MC.numel());
+}
+Work BlockMeanKeysBackward::work(const Arguments& a) {
+  return pass_over(a.dkbar_MC, a.dk_TC, a.dkbar_MC.numel());
+}
+Work GroupQueries::work(const Arguments& a) { return pass_over(a.qg_NC, a.qg_NC, 0); }
+Work GroupQueriesBackward::work(const Arguments& a) { return pass_over(a.dqg_NC, a.dq_TC, 0); }
+
+std::optional<std::string> BlockMeanKeys::reject(const Arguments& a, const ExecutionContext&) {
+  return check(a.batch, a.key_block, a.k_TC, a.kbar_MC);
+}
+std::optional<std::string> BlockMeanKeysBackward::reject(const Arguments& a,
+                                                         const ExecutionContext&) {
+  return check(a.batch, a.key_block, a.dk_TC, a.dkbar_MC);
+}
+std::optional<std::string> GroupQueries::reject(const Arguments& a, const ExecutionContext&) {
+  return check(a.batch, a.query_block, a.q_TC, a.qg_NC);
+}
+std::optional<std::string> GroupQueriesBackward::reject(const Arguments& a,
+                                                        const ExecutionContext&) {
+  return check(a.batch, a.query_block, a.dq_TC, a.dqg_NC);
+}
+
+void register_pooling(KernelTable& table) {
+  register_reference_and_cpu<BlockMeanKeys>(table);
+  register_reference_and_cpu<BlockMeanKeysBackward>(table);
+  register_reference_and_cpu<GroupQueries>(table);
+  register_reference_and_cpu<GroupQueriesBackward>(table);
+}
+
+}  // namespace filigree

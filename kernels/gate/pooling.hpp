@@ -1,0 +1,63 @@
+// What a gate sees of queries and keys: one row for each block or group.
+#pragma once
+
+#include "kernels/dispatch.hpp"
+
+namespace filigree {
+
+// kbar[b,m,:] = mean over the tokens of key block m of k[b,t,:]; the last block of a sequence may
+// be short. k: [B*S, C]; kbar: [B*M, C], M = ceil(S / key_block), of k's dtype. Tokens are added in
+// ascending order in the accumulation dtype, so a block's mean does not depend on its surroundings.
+struct BlockMeanKeys {
+  static constexpr std::string_view name = "block_mean_keys";
+  struct Arguments {
+    std::int64_t batch = 0, key_block = 0;
+    Tensor k_TC, kbar_MC;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+};
+
+// dk[b,t,:] = dkbar[b,m,:] / (tokens of block m), t in m. dk is overwritten.
+struct BlockMeanKeysBackward {
+  static constexpr std::string_view name = "block_mean_keys_backward";
+  struct Arguments {
+    std::int64_t batch = 0, key_block = 0;
+    Tensor dkbar_MC, dk_TC;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+};
+
+// qg[b,n,:] = q[b, n * query_block, :], the query of each group's first token. q: [B*S, C];
+// qg: [B*N, C], N = ceil(S / query_block), of q's dtype.
+struct GroupQueries {
+  static constexpr std::string_view name = "group_queries";
+  struct Arguments {
+    std::int64_t batch = 0, query_block = 0;
+    Tensor q_TC, qg_NC;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+};
+
+// dq[b, n * query_block, :] = dqg[b,n,:]; the other rows of dq become 0.
+struct GroupQueriesBackward {
+  static constexpr std::string_view name = "group_queries_backward";
+  struct Arguments {
+    std::int64_t batch = 0, query_block = 0;
+    Tensor dqg_NC, dq_TC;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+};
+
+}  // namespace filigree

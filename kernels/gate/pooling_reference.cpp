@@ -1,0 +1,73 @@
+#include <algorithm>
+
+#include "kernels/elementwise/floating.hpp"
+#include "kernels/gate/pooling.hpp"
+
+namespace filigree {
+namespace {
+
+// Calls visit(block, counted over all sequences, first row, rows) for every block.
+template <class Visit>
+void for_each_block(std::int64_t batch, const Tensor& tokens, std::int64_t size,
+                    const Visit& visit) {
+  const std::int64_t length = batch == 0 ? 0 : tokens.dim(0) / batch;
+  std::int64_t block = 0;
+  for (std::int64_t b = 0; b < batch; ++b)
+    for (std::int64_t begin = 0; begin < length; begin += size)
+      visit(block++, b * length + begin, std::min(size, length - begin));
+}
+
+}  // namespace
+
+void BlockMeanKeys::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.k_TC.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t C = a.k_TC.dim(1);
+    for_each_block(a.batch, a.k_TC, a.key_block, [&](auto m, auto first, auto rows) {
+      for (std::int64_t c = 0; c < C; ++c) {
+        Accumulator<T> sum = 0;
+        for (std::int64_t t = first; t < first + rows; ++t)
+          sum += widened(a.k_TC.data<T>()[t * C + c]);
+        a.kbar_MC.data<T>()[m * C + c] = rounded<T>(sum / static_cast<Accumulator<T>>(rows));
+      }
+    });
+  });
+}
+
+void BlockMeanKeysBackward::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.dk_TC.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t C = a.dk_TC.dim(1);
+    for_each_block(a.batch, a.dk_TC, a.key_block, [&](auto m, auto first, auto rows) {
+      for (std::int64_t t = first; t < first + rows; ++t)
+        for (std::int64_t c = 0; c < C; ++c)
+          a.dk_TC.data<T>()[t * C + c] = rounded<T>(widened(a.dkbar_MC.data<T>()[m * C + c]) /
+                                                    static_cast<Accumulator<T>>(rows));
+    });
+  });
+}
+
+void GroupQueries::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.q_TC.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t C = a.q_TC.dim(1);
+    for_each_block(a.batch, a.q_TC, a.query_block, [&](auto n, auto first, auto) {
+      for (std::int64_t c = 0; c < C; ++c)
+        a.qg_NC.data<T>()[n * C + c] = a.q_TC.data<T>()[first * C + c];
+    });
+  });
+}
+
+void GroupQueriesBackward::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.dq_TC.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const std::int64_t C = a.dq_TC.dim(1);
+    for_each_block(a.batch, a.dq_TC, a.query_block, [&](auto n, auto first, auto rows) {
+      for (std::int64_t t = first; t < first + rows; ++t)
+        for (std::int64_t c = 0; c < C; ++c)
+          a.dq_TC.data<T>()[t * C + c] = t == first ? a.dqg_NC.data<T>()[n * C + c] : T{};
+    });
+  });
+}
+
+}  // namespace filigree
