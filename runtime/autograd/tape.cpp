@@ -1,6 +1,7 @@
 #include "runtime/autograd/tape.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/autograd/slot.hpp"
 
@@ -144,15 +145,26 @@ void Tape::run(BackwardContext::Node& node) {
   count_uses(node, -1);
 }
 
+void Tape::add_objective(const Variable& objective, Tensor seed) {
+  if (recording() && !probing_ && objective.requires_gradient())
+    objectives_.push_back({objective, std::move(seed)});
+}
+
+void Tape::seed(const Variable& output, Tensor gradient) {
+  FILIGREE_CHECK_EQ(gradient.shape(), output.shape(), "seed of backward");
+  output.slot_->gradient = std::move(gradient);
+  output.slot_->gradient_is_shared = true;
+  output.slot_->has_gradient = true;
+  output.slot_->gradient_placements = output.placements().gradient();
+}
+
 void Tape::backward(const Variable& output, Tensor seed) {
   FILIGREE_CHECK(recording(), "backward on an inference tape");
   FILIGREE_CHECK(output.requires_gradient(),
                  "backward from a variable that depends on no parameter");
-  FILIGREE_CHECK_EQ(seed.shape(), output.shape(), "seed of backward");
-  output.slot_->gradient = std::move(seed);
-  output.slot_->gradient_is_shared = true;
-  output.slot_->has_gradient = true;
-  output.slot_->gradient_placements = output.placements().gradient();
+  this->seed(output, std::move(seed));
+  for (Objective& objective : std::exchange(objectives_, {}))
+    this->seed(objective.variable, std::move(objective.seed));
   while (!nodes_.empty()) {
     BackwardContext::Node node = std::move(nodes_.back());
     nodes_.pop_back();

@@ -75,6 +75,12 @@ class Tape {
   // Called during backward() with each parameter as soon as its gradient is complete for this pass.
   void on_gradient_ready(std::function<void(const Variable&)> hook) { ready_ = std::move(hook); }
 
+  // Adds `seed` times `objective` (of the same shape and dtype) to what the next backward()
+  // differentiates: an auxiliary loss that arises inside a layer. Inside a recompute region it
+  // counts once, when the region runs again. Nothing happens on an inference tape or when the
+  // objective depends on no parameter.
+  void add_objective(const Variable& objective, Tensor seed);
+
   // Runs everything recorded in reverse. `seed` is d(objective)/d(output), of output's shape and
   // dtype. The tape is empty afterwards and can record again.
   void backward(const Variable& output, Tensor seed);
@@ -90,6 +96,13 @@ class Tape {
   Mode mode_;
   bool probing_ = false;          // recompute's first pass: note parameters, keep nothing
   std::vector<Variable> probed_;  // distinct parameters met while probing
+  struct Objective {
+    Variable variable;
+    Tensor seed;
+  };
+  void seed(const Variable& output, Tensor gradient);
+
+  std::vector<Objective> objectives_;
   std::vector<BackwardContext::Node> nodes_;
   std::unordered_map<const void*, int> pending_;  // parameter id -> uses whose backward has not run
   std::function<void(const Variable&)> ready_;

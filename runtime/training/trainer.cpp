@@ -34,6 +34,7 @@ class Trainer {
   void write_config() const;
   void start_new();
   void take_up();
+  std::string newest_verified();
   StepReport one_step(LoaderSource& source);
   void account(const StepResult& result);
   void report(const StepReport& report);
@@ -121,19 +122,31 @@ void Trainer::open_log() {
   log_.emplace(settings);
 }
 
-void Trainer::take_up() {
-  agree(mesh_.world(), [&] {
-    directory_ = RunDirectory::open(config_.run);
-    open_log();
+// One rank reads every byte of it; the others take its word.
+std::string Trainer::newest_verified() {
+  std::string folder;
+  agree_on_first(mesh_.world(), [&] {
     const auto newest = newest_checkpoint(directory_->checkpoints(),
                                           [&](const std::string& text) { log_->warning(text); });
     if (!newest)
       throw UserError(str("run ", config_.run,
                           " has no complete checkpoint to resume from; start it again "
                           "under another --run"));
-    checkpoint_.emplace(*newest);
+    folder = newest->string();
+  });
+  return broadcast_text(mesh_.world(), folder, 0);
+}
+
+void Trainer::take_up() {
+  agree(mesh_.world(), [&] {
+    directory_ = RunDirectory::open(config_.run);
+    open_log();
+  });
+  const std::string newest = newest_verified();
+  agree(mesh_.world(), [&] {
+    checkpoint_.emplace(newest);
     check_same_layout(checkpoint_->info(), mesh_.shape());
-    const TrainingState saved = training_state(checkpoint_->info(), *newest);
+    const TrainingState saved = training_state(checkpoint_->info(), newest);
     check_same_data(saved, state_.dataset_hash, state_.tokenizer_hash, config_.data.path);
     check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text);
     if (saved.step >= config_.train.steps)

@@ -53,6 +53,29 @@ TEST(Tape, SumsContributionsOfEveryUse) {
   expect_gradient(w, [&](auto i) { return G[i] * (A[i] * A[i] + 2 * W[i]); });
 }
 
+// y = a * w, and beside it the objective c * (a * a * w), plainly and from inside a recompute
+// region.
+TEST(Tape, DifferentiatesAuxiliaryObjectives) {
+  for (const bool recomputes : {false, true}) {
+    SCOPED_TRACE(recomputes);
+    ExecutionContext execution;
+    Tape tape(execution);
+    const Variable a = random_input(kShape, 1), w = random_parameter("w", kShape, 2);
+    const Tensor c = random_tensor(kShape, 3), g = random_tensor(kShape, 4);
+    const auto function = [&](Tape& t, std::span<const Variable> inputs) {
+      const Variable y = multiply(t, inputs[0], w);
+      t.add_objective(multiply(t, inputs[0], y), c.clone());
+      return y;
+    };
+    const Variable y = recomputes ? recompute(tape, function, {a}) : function(tape, std::vector{a});
+    tape.backward(y, g.clone());
+    const double *A = a.value().data<double>(), *W = w.value().data<double>(),
+                 *C = c.data<double>(), *G = g.data<double>();
+    expect_gradient(a, [&](auto i) { return G[i] * W[i] + 2 * C[i] * A[i] * W[i]; });
+    expect_gradient(w, [&](auto i) { return G[i] * A[i] + C[i] * A[i] * A[i]; });
+  }
+}
+
 // An addition hands one tensor to both inputs. What x collects later must not appear in y's
 // gradient, nor in the seed.
 TEST(Tape, KeepsSharedContributionsApart) {
