@@ -70,7 +70,8 @@ void set_random(BlockLayout& layout, std::int64_t head, std::int64_t global_head
     std::iota(columns.begin(), columns.end(), std::int64_t{0});
     const std::int64_t chosen = std::min<std::int64_t>(count, std::ssize(columns));
     for (std::int64_t i = 0; i < chosen; ++i) {
-      const double uniform = random.uniform(static_cast<std::uint64_t>(row * layout.blocks + i));
+      // The index depends on the row only: as a sequence grows, earlier rows keep their blocks.
+      const double uniform = random.uniform(static_cast<std::uint64_t>(row << 32 | i));
       const auto other =
           i + static_cast<std::int64_t>(uniform * static_cast<double>(std::ssize(columns) - i));
       std::swap(columns[static_cast<std::size_t>(i)], columns[static_cast<std::size_t>(other)]);

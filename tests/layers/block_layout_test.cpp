@@ -104,6 +104,27 @@ TEST(BlockLayout, CausalRandomBlocksComeFromThePast) {
   }
 }
 
+// Decoding extends the sequence: what earlier rows read must not change.
+TEST(BlockLayout, CausalRowsDoNotDependOnTheLength) {
+  const auto layouts = [](std::int64_t blocks) {
+    return std::vector{fixed_layout({.local = 4, .global = 2}, causal(blocks)),
+                       variable_layout({.windows = {3}, .random = 2}, causal(blocks)),
+                       bigbird_layout({}, causal(blocks)),
+                       longformer_layout({}, causal(blocks)),
+                       sliding_layout(5, causal(blocks)),
+                       strided_layout({}, causal(blocks))};
+  };
+  const std::vector<BlockLayout> longest = layouts(17);
+  for (std::int64_t blocks = 1; blocks < 17; ++blocks) {
+    const std::vector<BlockLayout> shorter = layouts(blocks);
+    for (std::size_t i = 0; i < longest.size(); ++i)
+      for (std::int64_t row = 0; row < blocks; ++row)
+        for (std::int64_t column = 0; column < blocks; ++column)
+          EXPECT_EQ(shorter[i].at(0, row, column), longest[i].at(0, row, column))
+              << "pattern " << i << " of " << blocks << " blocks, " << row << ", " << column;
+  }
+}
+
 TEST(BlockLayout, Longformer) {
   EXPECT_EQ(picture(longformer_layout({.global = {0, 2}}, bidirectional(5))),
             (Picture{"#####", "###..", "#####", "#.###", "#.###"}));
