@@ -77,8 +77,8 @@ std::int64_t allowed_pairs(const BlockGrid& grid);
 // `density` times allowed_pairs as whole blocks permit, and never fewer than the forced ones.
 // Every group gets the same k, as far as its position has so many blocks: for N blocks and large N
 // that is k = N (1 - sqrt(1 - density)); the pairs that are left buy one more block for some
-// groups, evenly spaced. Documents are not considered. Throws UserError when density is not in
-// (0, 1].
+// groups, evenly spaced. Documents are not considered, and a short last block of an encoder counts
+// as a whole one. Throws UserError when density is not in (0, 1].
 std::vector<std::int32_t> budgets_for_density(double density, const BlockGrid& grid);
 
 // The smallest capacity J that holds every list that top_k makes with these budgets; with dense
