@@ -1,39 +1,35 @@
 #include "kernels/attention/attention.hpp"
 
+#include "kernels/attention/allowed_keys.hpp"
 #include "kernels/attention/attention_implementations.hpp"
-#include "kernels/attention/key_tiles.hpp"
 #include "kernels/registry.hpp"
 
 namespace filigree {
 
 namespace {
 
-void check_shape(const AttentionShape& s) {
-  FILIGREE_CHECK(s.batch >= 0 && s.query_length >= 0 && s.key_length >= 0, "negative size");
-  FILIGREE_CHECK(s.kv_heads > 0 && s.query_heads > 0 && s.query_heads % s.kv_heads == 0,
-                 s.query_heads, " query heads over ", s.kv_heads, " key/value heads");
-  FILIGREE_CHECK(s.head_dim > 0, "head_dim is ", s.head_dim);
+// All sequences and heads, a group of queries at a time.
+std::int64_t count_pairs(const AttentionShape& s, const AttentionPattern& pattern) {
+  const AllowedKeys allowed(s, pattern);
+  std::int64_t pairs = 0;
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t h = 0; h < s.query_heads; ++h)
+      for (std::int64_t i = 0; i < s.query_length;) {
+        const Interval queries =
+            allowed.has_lists() ? allowed.queries_of(allowed.group_of(i)) : Interval{i, i + 1};
+        pairs += allowed.count_pairs(b, h, queries);
+        i = queries.end;
+      }
+  return pairs;
 }
 
-void check_tensor(const Tensor& tensor, const Shape& shape, DType dtype, const char* name) {
-  FILIGREE_CHECK_EQ(tensor.shape(), shape, "shape of ", name);
-  FILIGREE_CHECK(tensor.dtype() == dtype, name, " is ", name_of(tensor.dtype()), ", expected ",
-                 name_of(dtype));
-}
-
-struct Shapes {
-  Shape query, key, lse;
-};
-
-Shapes shapes_of(const AttentionShape& s) {
-  return {Shape{s.batch * s.query_length, s.query_heads * s.head_dim},
-          Shape{s.batch * s.key_length, s.kv_heads * s.head_dim},
-          Shape{s.batch, s.query_heads, s.query_length}};
-}
-
-Work work_of(const AttentionShape& s, std::int64_t flops_per_pair, std::int64_t bytes) {
-  const std::int64_t flops = flops_per_pair * allowed_pairs(s) * s.batch * s.query_heads;
-  return {flops, flops, bytes};
+Work work_of(const AttentionShape& s, const AttentionPattern& pattern, std::int64_t flops_per_pair,
+             std::int64_t bytes) {
+  const std::int64_t dense = allowed_pairs(s, pattern);
+  const std::int64_t visited = pattern.reads_everything() ? dense : visited_pairs(s, pattern);
+  if (pattern.lists.defined())
+    bytes += pattern.lists.indices_BHNJ.bytes() + pattern.lists.counts_BHN.bytes();
+  return {flops_per_pair * visited, flops_per_pair * dense, bytes};
 }
 
 std::optional<std::string> supported_dtype(const Tensor& q) {
@@ -56,45 +52,49 @@ std::optional<std::string> reject_dtype(const typename Op::Arguments& arguments,
 }  // namespace
 
 std::int64_t allowed_pairs(const AttentionShape& shape) {
+  const AttentionPattern dense;
+  const AllowedKeys allowed(shape, dense);
   std::int64_t pairs = 0;
-  for (std::int64_t i = 0; i < shape.query_length; ++i) pairs += visible_keys(shape, i);
+  for (std::int64_t i = 0; i < shape.query_length; ++i) pairs += allowed.reachable(0, i).count();
   return pairs;
+}
+
+std::int64_t allowed_pairs(const AttentionShape& shape, const AttentionPattern& pattern) {
+  if (!pattern.document_begin_T.defined())
+    return allowed_pairs(shape) * shape.batch * shape.query_heads;
+  const AllowedKeys allowed(shape, pattern);
+  std::int64_t pairs = 0;
+  for (std::int64_t b = 0; b < shape.batch; ++b)
+    for (std::int64_t i = 0; i < shape.query_length; ++i) pairs += allowed.reachable(b, i).count();
+  return pairs * shape.query_heads;
+}
+
+std::int64_t visited_pairs(const AttentionShape& shape, const AttentionPattern& pattern) {
+  return pattern.reads_everything() ? allowed_pairs(shape, pattern) : count_pairs(shape, pattern);
+}
+
+std::int64_t query_groups(const AttentionShape& shape, std::int64_t query_block) {
+  if (shape.query_length == 0) return 0;
+  return (shape.query_offset + shape.query_length - 1) / query_block -
+         shape.query_offset / query_block + 1;
+}
+
+std::int64_t key_blocks(const AttentionShape& shape, std::int64_t key_block) {
+  return (shape.key_length + key_block - 1) / key_block;
 }
 
 // Two products of 2 K operations per pair: scores and values.
 Work AttentionForward::work(const Arguments& a) {
   return work_of(
-      a.shape, 4 * a.shape.head_dim,
+      a.shape, a.pattern, 4 * a.shape.head_dim,
       a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes() + a.lse_BHS.bytes());
 }
 
 // Five: scores again, dp, dv, dq, dk.
 Work AttentionBackward::work(const Arguments& a) {
-  return work_of(a.shape, 10 * a.shape.head_dim,
+  return work_of(a.shape, a.pattern, 10 * a.shape.head_dim,
                  2 * (a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes()) +
                      a.lse_BHS.bytes());
-}
-
-void check_arguments(const AttentionForward::Arguments& a) {
-  check_shape(a.shape);
-  const Shapes shapes = shapes_of(a.shape);
-  const DType dtype = a.q_THK.dtype();
-  check_tensor(a.q_THK, shapes.query, dtype, "q_THK");
-  check_tensor(a.k_TGK, shapes.key, dtype, "k_TGK");
-  check_tensor(a.v_TGK, shapes.key, dtype, "v_TGK");
-  check_tensor(a.o_THK, shapes.query, dtype, "o_THK");
-  check_tensor(a.lse_BHS, shapes.lse, accumulation_dtype(dtype), "lse_BHS");
-}
-
-void check_arguments(const AttentionBackward::Arguments& a) {
-  check_arguments(
-      AttentionForward::Arguments{a.shape, a.q_THK, a.k_TGK, a.v_TGK, a.o_THK, a.lse_BHS});
-  const Shapes shapes = shapes_of(a.shape);
-  const DType dtype = a.q_THK.dtype();
-  check_tensor(a.do_THK, shapes.query, dtype, "do_THK");
-  check_tensor(a.dq_THK, shapes.query, dtype, "dq_THK");
-  check_tensor(a.dk_TGK, shapes.key, dtype, "dk_TGK");
-  check_tensor(a.dv_TGK, shapes.key, dtype, "dv_TGK");
 }
 
 void register_attention(KernelTable& table) {

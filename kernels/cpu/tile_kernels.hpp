@@ -36,32 +36,64 @@ struct TileProduct {
 
 // The running softmax of Milakov and Gimelshein 2018 ("Online normalizer calculation for softmax"),
 // with one query in each lane. scores_KQ[j,i] holds <k[j], q[i]> on entry and p = exp(scale * score
-// - maximum[i]) on return; maximum, sum and the rows of values_DQ (what p has weighted so far) are
-// brought to the new maximum.
+// + bias - maximum[i]) on return; maximum, sum and the rows of values_DQ (what p has weighted so
+// far) are brought to the new maximum.
 template <class T>
 struct TileSoftmax {
   std::int64_t keys, lanes,
       values;  // rows of scores_KQ; queries, a multiple of kTileLanes; rows of values_DQ
-  T scale;
-  const T* allowed_keys;  // per lane: keys [0, allowed) may be seen; null when all may
+  T scale, bias;
+  const T* first_keys;  // per lane: keys [first, last) may be seen; null: from 0
+  const T* last_keys;   // null: all of them, and first_keys is null too
   T* scores_KQ;
   T* values_DQ;
   T* maximum;
   T* sum;
 };
 
-// scores_KQ[j,i] <- p = exp(scale * score - lse[i]), 0 where not allowed; gradient_KQ[j,i], dp on
-// entry, becomes scale * p * (dp - delta[i]), the gradient of <k[j], q[i]>. Arrays as in
+// scores_KQ[j,i] <- p = exp(scale * score + bias - lse[i]), 0 where not allowed; gradient_KQ[j,i],
+// dp on entry, becomes scale * p * (dp - delta[i]), the gradient of <k[j], q[i]>. Arrays as in
 // TileSoftmax.
 template <class T>
 struct TileSoftmaxGradient {
   std::int64_t keys, lanes;
-  T scale;
-  const T* allowed_keys;
+  T scale, bias;
+  const T* first_keys;
+  const T* last_keys;
   const T* lse;
   const T* delta;
   T* scores_KQ;
   T* gradient_KQ;
+  T* bias_gradient;  // += sum of p * (dp - delta); null: not wanted
+};
+
+// The same two with one query in each row and the keys of one block in the lanes, for query rows
+// that were gathered. `keys` is a multiple of kTileLanes and the stride of scores; first_keys,
+// last_keys and bias are per row, last_keys at most the valid keys.
+template <class T>
+struct RowTileSoftmax {
+  std::int64_t rows, keys, values;  // values: columns of values_QD, a multiple of kTileLanes
+  T scale;
+  const T* first_keys;
+  const T* last_keys;
+  const T* bias;
+  T* scores_QK;
+  T* values_QD;
+  T* maximum;
+  T* sum;
+};
+template <class T>
+struct RowTileSoftmaxGradient {
+  std::int64_t rows, keys;
+  T scale;
+  const T* first_keys;
+  const T* last_keys;
+  const T* bias;
+  const T* lse;
+  const T* delta;
+  T* scores_QK;
+  T* gradient_QK;
+  T* bias_gradient;  // per row, overwritten: sum of p * (dp - delta); null: not wanted
 };
 
 // One query against a run of keys, for decoding. score[j] = scale * <q, k[j]>.
@@ -91,6 +123,8 @@ struct TileKernels {
   void (*product)(const TileProduct<T>&);
   void (*softmax)(const TileSoftmax<T>&);
   void (*softmax_gradient)(const TileSoftmaxGradient<T>&);
+  void (*row_softmax)(const RowTileSoftmax<T>&);
+  void (*row_softmax_gradient)(const RowTileSoftmaxGradient<T>&);
   void (*row_scores)(const RowScores<T>&);
   T (*row_values)(const RowValues<T>&);
   // Multiply-adds on registers only, to measure the peak. Returns the floating-point operations

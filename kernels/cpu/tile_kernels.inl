@@ -146,10 +146,15 @@ inline __attribute__((always_inline)) Vector<T> larger(Vector<T> a, Vector<T> b)
   return a > b ? a : b;
 }
 
+// value where first <= key < last, else `otherwise`.
 template <class T>
 inline __attribute__((always_inline)) Vector<T> mask_keys(Vector<T> value, std::int64_t key,
-                                                          const T* allowed, T otherwise) {
-  return splat(static_cast<T>(key)) < load(allowed) ? value : splat(otherwise);
+                                                          const T* first, const T* last,
+                                                          T otherwise) {
+  const Vector<T> here = splat(static_cast<T>(key));
+  value = here < load(last) ? value : splat(otherwise);
+  if (first) value = here < load(first) ? splat(otherwise) : value;
+  return value;
 }
 
 template <class T>
@@ -160,9 +165,10 @@ void softmax(const TileSoftmax<T>& arguments) {
     const Vector<T> old_maximum = load(t.maximum + lane);
     Vector<T> maximum = old_maximum;
     T* const scores = t.scores_KQ + lane;
+    const T* const first = t.first_keys ? t.first_keys + lane : nullptr;
     for (std::int64_t j = 0; j < t.keys; ++j) {
-      Vector<T> s = load(scores + j * t.lanes) * t.scale;
-      if (t.allowed_keys) s = mask_keys(s, j, t.allowed_keys + lane, minus_infinity);
+      Vector<T> s = load(scores + j * t.lanes) * t.scale + t.bias;
+      if (t.last_keys) s = mask_keys(s, j, first, t.last_keys + lane, minus_infinity);
       store(scores + j * t.lanes, s);
       maximum = larger<T>(maximum, s);
     }
@@ -186,18 +192,128 @@ void softmax(const TileSoftmax<T>& arguments) {
 template <class T>
 void softmax_gradient(const TileSoftmaxGradient<T>& arguments) {
   const TileSoftmaxGradient<T> t = arguments;
+  Vector<T> total{};
   for (std::int64_t lane = 0; lane < t.lanes; lane += kWidth<T>) {
-    const Vector<T> lse = load(t.lse + lane), delta = load(t.delta + lane);
+    const Vector<T> lse = load(t.lse + lane) - t.bias, delta = load(t.delta + lane);
+    const T* const first = t.first_keys ? t.first_keys + lane : nullptr;
     for (std::int64_t j = 0; j < t.keys; ++j) {
       T* const score = t.scores_KQ + j * t.lanes + lane;
       T* const gradient = t.gradient_KQ + j * t.lanes + lane;
       // Rounding can bring the recomputed exponent above 0 by a few units in the last place; exp
       // takes that.
       Vector<T> p = exp_nonpositive(load(score) * t.scale - lse);
-      if (t.allowed_keys) p = mask_keys(p, j, t.allowed_keys + lane, T(0));
+      if (t.last_keys) p = mask_keys(p, j, first, t.last_keys + lane, T(0));
       store(score, p);
-      store(gradient, p * (load(gradient) - delta) * t.scale);
+      const Vector<T> difference = load(gradient) - delta;
+      store(gradient, p * difference * t.scale);
+      if (t.bias_gradient) total += p * difference;
     }
+  }
+  if (t.bias_gradient) *t.bias_gradient += add_lanes<T>(total);
+}
+
+// In logarithmically many steps: halves of a register are registers of their own.
+template <class T, int W, class Combine>
+inline __attribute__((always_inline)) T reduce_lanes(const T* lanes, const Combine& combine) {
+  if constexpr (W == 2) {
+    return combine(lanes[0], lanes[1]);
+  } else {
+    typedef T Half __attribute__((vector_size(W / 2 * sizeof(T))));
+    Half low, high;
+    __builtin_memcpy(&low, lanes, sizeof low);
+    __builtin_memcpy(&high, lanes + W / 2, sizeof high);
+    const Half both = combine(low, high);
+    T stored[W / 2];
+    __builtin_memcpy(stored, &both, sizeof both);
+    return reduce_lanes<T, W / 2>(stored, combine);
+  }
+}
+template <class T, class Combine>
+inline __attribute__((always_inline)) T reduce_vector(Vector<T> value, const Combine& combine) {
+  T lanes[kWidth<T>];
+  __builtin_memcpy(lanes, &value, sizeof value);
+  return reduce_lanes<T, kWidth<T>>(lanes, combine);
+}
+struct Sum {
+  template <class V>
+  inline __attribute__((always_inline)) V operator()(V a, V b) const {
+    return a + b;
+  }
+};
+struct Largest {
+  template <class V>
+  inline __attribute__((always_inline)) V operator()(V a, V b) const {
+    return a > b ? a : b;
+  }
+};
+
+template <class T>
+inline __attribute__((always_inline)) Vector<T> lane_numbers() {
+  Vector<T> numbers{};
+  for (int i = 0; i < kWidth<T>; ++i) numbers[i] = static_cast<T>(i);
+  return numbers;
+}
+
+// value in the lanes whose key, `begin` + lane, is in [first, last), else `otherwise`.
+template <class T>
+inline __attribute__((always_inline)) Vector<T> mask_lanes(Vector<T> value, std::int64_t begin,
+                                                           T first, T last, T otherwise) {
+  const Vector<T> key = lane_numbers<T>() + static_cast<T>(begin);
+  value = key < splat(last) ? value : splat(otherwise);
+  return key < splat(first) ? splat(otherwise) : value;
+}
+
+template <class T>
+void row_softmax(const RowTileSoftmax<T>& arguments) {
+  const RowTileSoftmax<T> t = arguments;
+  const T minus_infinity = -static_cast<T>(__builtin_inff());
+  for (std::int64_t i = 0; i < t.rows; ++i) {
+    T* const scores = t.scores_QK + i * t.keys;
+    const T first = t.first_keys[i], last = t.last_keys[i];
+    const bool masked = first > 0 || last < static_cast<T>(t.keys);
+    Vector<T> largest = splat(t.maximum[i]);
+    for (std::int64_t j = 0; j < t.keys; j += kWidth<T>) {
+      Vector<T> s = load(scores + j) * t.scale + t.bias[i];
+      if (masked) s = mask_lanes<T>(s, j, first, last, minus_infinity);
+      store(scores + j, s);
+      largest = larger<T>(largest, s);
+    }
+    const T maximum = reduce_vector<T>(largest, Largest{});
+    const T subtracted = maximum == minus_infinity ? T(0) : maximum;
+    const T correction = exp_nonpositive(splat(t.maximum[i] - subtracted))[0];
+    Vector<T> sum{};
+    for (std::int64_t j = 0; j < t.keys; j += kWidth<T>) {
+      const Vector<T> p = exp_nonpositive(load(scores + j) - subtracted);
+      store(scores + j, p);
+      sum += p;
+    }
+    t.sum[i] = t.sum[i] * correction + reduce_vector<T>(sum, Sum{});
+    t.maximum[i] = maximum;
+    T* const values = t.values_QD + i * t.values;
+    for (std::int64_t d = 0; d < t.values; d += kWidth<T>)
+      store(values + d, load(values + d) * correction);
+  }
+}
+
+template <class T>
+void row_softmax_gradient(const RowTileSoftmaxGradient<T>& arguments) {
+  const RowTileSoftmaxGradient<T> t = arguments;
+  for (std::int64_t i = 0; i < t.rows; ++i) {
+    const T first = t.first_keys[i], last = t.last_keys[i], delta = t.delta[i];
+    const T lse = t.lse[i] - t.bias[i];
+    const bool masked = first > 0 || last < static_cast<T>(t.keys);
+    Vector<T> total{};
+    for (std::int64_t j = 0; j < t.keys; j += kWidth<T>) {
+      T* const score = t.scores_QK + i * t.keys + j;
+      T* const gradient = t.gradient_QK + i * t.keys + j;
+      Vector<T> p = exp_nonpositive(load(score) * t.scale - lse);
+      if (masked) p = mask_lanes<T>(p, j, first, last, T(0));
+      store(score, p);
+      const Vector<T> difference = load(gradient) - delta;
+      store(gradient, p * difference * t.scale);
+      total += p * difference;
+    }
+    if (t.bias_gradient) t.bias_gradient[i] = reduce_vector<T>(total, Sum{});
   }
 }
 
@@ -288,7 +404,14 @@ std::int64_t peak(std::int64_t iterations, T* sink) {
 
 template <class T>
 constexpr TileKernels<T> table() {
-  return {product<T>, softmax<T>, softmax_gradient<T>, row_scores<T>, row_values<T>, peak<T>};
+  return {product<T>,
+          softmax<T>,
+          softmax_gradient<T>,
+          row_softmax<T>,
+          row_softmax_gradient<T>,
+          row_scores<T>,
+          row_values<T>,
+          peak<T>};
 }
 
 }  // namespace
