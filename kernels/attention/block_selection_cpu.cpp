@@ -1,8 +1,9 @@
 #include <algorithm>
-#include <atomic>
+#include <bit>
 #include <cmath>
-#include <functional>
 #include <limits>
+#include <numeric>
+#include <type_traits>
 
 #include "kernels/attention/block_selection.hpp"
 #include "kernels/elementwise/vector_math.hpp"
@@ -13,60 +14,138 @@ namespace {
 
 constexpr std::int64_t kRowsPerTask = 64;
 
-// A block is chosen when it is forced, its score is above `limit`, or it equals the limit and is
-// among the first `ties` that do.
+// A score as an integer of the same order, so that a cut between two scores is an integer between
+// two integers. -0 and 0, which are equal, give the same one.
 template <class A>
+using Key = std::conditional_t<sizeof(A) == sizeof(float), std::int32_t, std::int64_t>;
+
+template <class A>
+inline Key<A> key_of(A score) {
+  const auto bits = std::bit_cast<Key<A>>(score + A{0});
+  return bits < 0 ? bits ^ std::numeric_limits<Key<A>>::max() : bits;
+}
+
+// What a group may list, blocks.allowed: keys of the scores, and the largest of all where forced.
+template <class A>
+void load_keys(const GroupBlocks& blocks, const A* z, Key<A>* keys) {
+  constexpr Key<A> kForced = std::numeric_limits<Key<A>>::max();
+  Key<A>* const key = keys - blocks.allowed.begin;
+  vector_loop(blocks.candidates.begin, blocks.candidates.end,
+              [=](std::int64_t m) { key[m] = key_of(z[m]); });
+  std::fill(key + blocks.diagonal.begin, key + blocks.diagonal.end, kForced);
+  if (blocks.first >= 0) key[blocks.first] = kForced;
+  if (blocks.previous >= 0) key[blocks.previous] = kForced;
+}
+
+template <class K>
+std::int64_t count_from(const K* keys, std::int64_t count, K limit) {
+  K result = 0;
+#pragma omp simd reduction(+ : result)
+  for (std::int64_t i = 0; i < count; ++i) result += keys[i] >= limit;
+  return static_cast<std::int64_t>(result);
+}
+
+// Chosen are the keys from `limit` on, and the first `ties` that are one less.
+template <class K>
 struct Cut {
-  A limit;
+  K limit;
   std::int64_t ties;
 };
 
-// The cut that keeps the `left` best of the free candidates.
-template <class A>
-Cut<A> top_k_cut(const GroupBlocks& blocks, const A* z, std::int64_t left, A* buffer) {
-  constexpr A kInfinity = std::numeric_limits<A>::infinity();
-  if (left <= 0) return {kInfinity, 0};
-  if (left >= blocks.free()) return {-kInfinity, blocks.free()};
-  A* end = buffer;
-  for (std::int64_t m = blocks.candidates.begin; m < blocks.candidates.end; ++m)
-    if (!blocks.is_forced(m)) *end++ = z[m];
-  std::nth_element(buffer, buffer + left - 1, end, std::greater<A>());
-  const A limit = buffer[left - 1];
-  // What lies before the position is not below the limit.
-  const auto equal = std::count(buffer, buffer + left, limit);
-  return {limit, static_cast<std::int64_t>(equal)};
+// The cut that keeps the `budget` largest keys; bisection of the range of keys, which ends as soon
+// as a limit keeps just so many and at the latest between two neighbours.
+template <class K>
+Cut<K> top_k_cut(const K* keys, std::int64_t count, std::int64_t forced, std::int64_t budget) {
+  using Unsigned = std::make_unsigned_t<K>;
+  if (budget >= count) return {std::numeric_limits<K>::min(), 0};
+  if (budget <= forced) return {std::numeric_limits<K>::max(), 0};
+  K low = std::numeric_limits<K>::min(), high = std::numeric_limits<K>::max();
+  std::int64_t from_high =
+      forced;  // keys from `low` on are more than the budget, from `high` fewer
+  while (true) {
+    const Unsigned distance = static_cast<Unsigned>(high) - static_cast<Unsigned>(low);
+    if (distance == 1) return {high, budget - from_high};
+    const K middle = static_cast<K>(static_cast<Unsigned>(low) + distance / 2);
+    const std::int64_t kept = count_from(keys, count, middle);
+    if (kept == budget) return {middle, 0};
+    if (kept > budget) {
+      low = middle;
+    } else {
+      high = middle;
+      from_high = kept;
+    }
+  }
 }
 
+// buffer: room for a row of scores.
 template <class A>
-Cut<A> threshold_cut(const GroupBlocks& blocks, const A* z, double threshold, A* buffer) {
-  const std::int64_t begin = blocks.candidates.begin, end = blocks.candidates.end;
-  if (begin == end) return {A{0}, 0};
+Cut<Key<A>> threshold_cut(const BlockRange& candidates, const A* z, double threshold, A* buffer) {
+  const std::int64_t begin = candidates.begin, end = candidates.end;
+  if (begin == end) return {std::numeric_limits<Key<A>>::max(), 0};
   const A largest = *std::max_element(z + begin, z + end);
   exp_loop<A>(begin, end, [=](std::int64_t m) { buffer[m] = vector_exp(z[m] - largest); });
   A sum = 0;
   for (std::int64_t m = begin; m < end; ++m) sum += buffer[m];
-  return {largest + std::log(sum) + static_cast<A>(std::log(threshold)), 0};
+  return {key_of(largest + std::log(sum) + static_cast<A>(std::log(threshold))) + 1, 0};
 }
 
-// Writes at most J indices; returns how many the group reads.
-template <class A>
-std::int64_t write_list(const GroupBlocks& blocks, bool dense, const A* z, Cut<A> cut,
-                        std::int64_t J, std::int32_t* indices) {
-  std::int64_t count = 0;
-  const auto put = [&](std::int64_t m) {
-    if (count < J) indices[count] = static_cast<std::int32_t>(m);
-    ++count;
-  };
-  for (std::int64_t m = blocks.allowed.begin; m < blocks.allowed.end; ++m) {
-    if (dense || blocks.is_forced(m)) {
-      put(m);
-    } else if (z[m] > cut.limit) {
-      put(m);
-    } else if (z[m] == cut.limit && cut.ties > 0) {
+// The blocks that the cut keeps, ascending; returns how many. chosen has room for all.
+template <class K>
+std::int64_t collect(const K* keys, std::int64_t first_block, std::int64_t count, Cut<K> cut,
+                     std::int32_t* chosen) {
+  std::int64_t kept = 0;
+  const auto first = static_cast<std::int32_t>(first_block);
+  for (std::int64_t i = 0; i < count; ++i) {
+    chosen[kept] = first + static_cast<std::int32_t>(i);
+    bool keep = keys[i] >= cut.limit;
+    if (cut.ties > 0 && keys[i] == cut.limit - 1) {
       --cut.ties;
-      put(m);
+      keep = true;
     }
+    kept += keep;
   }
+  return kept;
+}
+
+// Scratch memory of one thread.
+template <class A>
+struct Buffers {
+  Tensor scores, keys, chosen;  // [threads, M + 1]; collect writes one past what it keeps
+  Buffers(const ExecutionContext& context, std::int64_t M)
+      : scores(context.empty({std::max(1, context.num_threads), M + 1}, dtype_of<A>)),
+        keys(context.empty(scores.shape(), dtype_of<A> == DType::f64 ? DType::i64 : DType::i32)),
+        chosen(context.empty(scores.shape(), DType::i32)) {}
+  template <class T>
+  T* row(const Tensor& buffer, int thread) const {
+    return buffer.data<T>() + thread * buffer.dim(1);
+  }
+};
+
+// Writes the first J blocks of the list of one row; returns how many there are.
+template <class A>
+std::int64_t select_row(const BlockSelect::Arguments& a, std::int64_t row,
+                        const Buffers<A>& buffers, int thread) {
+  const std::int64_t N = a.grid.groups(), M = a.grid.key_blocks(), H = a.grid.heads;
+  const std::int64_t J = columns_of(a.indices_BHNJ), n = row % N;
+  const GroupBlocks blocks = group_blocks(a.grid, row / (H * N), n);
+  const std::int64_t allowed = blocks.allowed.size();
+  std::int32_t* const indices = a.indices_BHNJ.data<std::int32_t>() + row * J;
+  std::int32_t* chosen = buffers.template row<std::int32_t>(buffers.chosen, thread);
+  std::int64_t count = allowed;
+  if (is_dense_head(a.dense_heads_H, row / N % H)) {
+    std::iota(chosen, chosen + allowed, static_cast<std::int32_t>(blocks.allowed.begin));
+  } else {
+    const A* const z = a.scores_BHNM.data<A>() + row * M;
+    Key<A>* const keys = buffers.template row<Key<A>>(buffers.keys, thread);
+    load_keys(blocks, z, keys);
+    const Cut<Key<A>> cut =
+        a.rule == SelectionRule::threshold
+            ? threshold_cut(blocks.candidates, z, a.threshold,
+                            buffers.template row<A>(buffers.scores, thread))
+            : top_k_cut(keys, allowed, blocks.forced(), a.budgets_N.data<std::int32_t>()[n]);
+    count = collect(keys, blocks.allowed.begin, allowed, cut, chosen);
+  }
+  std::copy_n(chosen, std::min(count, J), indices);
   if (count < J) std::fill(indices + count, indices + J, -1);
   return count;
 }
@@ -75,34 +154,17 @@ template <class A>
 void select(const BlockSelect::Arguments& a, const ExecutionContext& context) {
   const std::int64_t N = a.grid.groups(), M = a.grid.key_blocks(), H = a.grid.heads;
   const std::int64_t J = columns_of(a.indices_BHNJ), rows = a.grid.batch * H * N;
-  const Tensor buffers = context.empty({std::max(1, context.num_threads), M}, dtype_of<A>);
-  std::atomic<std::int64_t> overflow{rows};  // the first row that does not fit
+  const Buffers<A> buffers(context, M);
+  std::int32_t* const counts = a.counts_BHN.data<std::int32_t>();
   const int threads = rows * M < kParallelElements ? 1 : context.num_threads;
-  parallel_for(
-      (rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](std::int64_t task, int thread) {
-        A* const buffer = buffers.data<A>() + thread * M;
-        for (std::int64_t row = task * kRowsPerTask;
-             row < std::min(rows, (task + 1) * kRowsPerTask); ++row) {
-          const std::int64_t b = row / (H * N), h = row / N % H, n = row % N;
-          const GroupBlocks blocks = group_blocks(a.grid, b, n);
-          const A* const z = a.scores_BHNM.data<A>() + row * M;
-          const bool dense = is_dense_head(a.dense_heads_H, h);
-          Cut<A> cut{};
-          if (!dense)
-            cut = a.rule == SelectionRule::threshold
-                      ? threshold_cut(blocks, z, a.threshold, buffer)
-                      : top_k_cut(blocks, z, a.budgets_N.data<std::int32_t>()[n] - blocks.forced(),
-                                  buffer);
-          const std::int64_t count =
-              write_list(blocks, dense, z, cut, J, a.indices_BHNJ.data<std::int32_t>() + row * J);
-          a.counts_BHN.data<std::int32_t>()[row] = static_cast<std::int32_t>(count);
-          if (count > J)
-            for (std::int64_t seen = overflow;
-                 row < seen && !overflow.compare_exchange_weak(seen, row);) {
-            }
-        }
-      });
-  const std::int64_t row = overflow;
+  parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, threads,
+               [&](std::int64_t task, int thread) {
+                 const std::int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+                 for (std::int64_t row = task * kRowsPerTask; row < end; ++row)
+                   counts[row] = static_cast<std::int32_t>(select_row(a, row, buffers, thread));
+               });
+  const std::int64_t row =
+      std::find_if(counts, counts + rows, [J](auto c) { return c > J; }) - counts;
   FILIGREE_CHECK(row == rows, "sequence ", row / (H * N), ", head ", row / N % H, ", group ",
                  row % N, ": more blocks than the capacity ", J);
 }

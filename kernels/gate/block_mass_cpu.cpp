@@ -20,8 +20,8 @@ struct Lanes {
   std::int64_t count = 0, stride;  // valid lanes; lanes
   A *q_KL, *scores_JL, *keys;      // transposed queries; one block's scores; its keys
   A *maximum_ML, *sum_ML, *moment_ML;
-  A *begin_L, *end_L, *lse_L, *top_L;  // keys that the query sees; exact up to 2^24 in f32
-  BlockRange blocks;                   // that any query sees
+  A *begin_L, *end_L, *total_L, *top_L;  // keys that the query sees; exact up to 2^24 in f32
+  BlockRange blocks;                     // that any query sees
 
   static std::int64_t elements(std::int64_t K, std::int64_t key_block, std::int64_t M,
                                std::int64_t lanes) {
@@ -34,7 +34,7 @@ struct Lanes {
     maximum_ML = pieces.take(M * lanes), sum_ML = pieces.take(M * lanes);
     moment_ML = pieces.take(M * lanes);
     begin_L = pieces.take(lanes), end_L = pieces.take(lanes);
-    lse_L = pieces.take(lanes), top_L = pieces.take(lanes);
+    total_L = pieces.take(lanes), top_L = pieces.take(lanes);
     keys = pieces.take(key_block * padded_to_lanes<A>(K));
   }
 };
@@ -123,7 +123,8 @@ void scan_blocks(const BlockMassTeacher::Arguments& a, const Task& task, const L
   }
 }
 
-// lse of every lane from its blocks.
+// The largest logit of every lane and, relative to it, the sum of all. p is exp(s - top) / total
+// rather than exp(s - lse): s - top is small and exact where p is large.
 template <class A>
 void merge_blocks(const Lanes<A>& lanes) {
   for (std::int64_t i = 0; i < lanes.count; ++i) {
@@ -134,7 +135,7 @@ void merge_blocks(const Lanes<A>& lanes) {
       sum += lanes.sum_ML[m * lanes.stride + i] *
              std::exp(lanes.maximum_ML[m * lanes.stride + i] - top);
     lanes.top_L[i] = top;
-    lanes.lse_L[i] = top + std::log(sum);
+    lanes.total_L[i] = sum;
   }
 }
 
@@ -143,10 +144,11 @@ template <class A>
 A normalised_entropy(const Lanes<A>& lanes, std::int64_t i) {
   const A keys = lanes.end_L[i] - lanes.begin_L[i];
   if (keys <= 1) return 0;
+  const A log_total = std::log(lanes.total_L[i]);
   A entropy = 0;
   for (std::int64_t m = lanes.blocks.begin; m < lanes.blocks.end; ++m) {
     const std::int64_t at = m * lanes.stride + i;
-    const A log_top = lanes.maximum_ML[at] - lanes.lse_L[i], p = std::exp(log_top);
+    const A log_top = lanes.maximum_ML[at] - lanes.top_L[i] - log_total, p = std::exp(log_top);
     if (p > 0) entropy -= p * (lanes.moment_ML[at] + log_top * lanes.sum_ML[at]);
   }
   return entropy / std::log(keys);
@@ -164,7 +166,7 @@ void write_group(const BlockMassTeacher::Arguments& a, const Task& task, const L
     if (!lanes.blocks.contains(m)) continue;
     for (std::int64_t i = first_lane; i < first_lane + queries; ++i) {
       const std::int64_t at = m * lanes.stride + i;
-      const A p = std::exp(lanes.maximum_ML[at] - lanes.lse_L[i]);
+      const A p = std::exp(lanes.maximum_ML[at] - lanes.top_L[i]) / lanes.total_L[i];
       g[m] =
           a.statistic == BlockStatistic::maximum ? std::max(g[m], p) : g[m] + p * lanes.sum_ML[at];
     }

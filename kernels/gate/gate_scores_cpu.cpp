@@ -79,8 +79,12 @@ void load_gradient(const GateScoresBackward::Arguments& a, const Sizes& s, std::
   for (std::int64_t i = 0; i < count; ++i) {
     const BlockRange candidates = group_blocks(a.grid, bh / s.H, begin + i).candidates;
     const A* const dz = a.dz_BHNM.data<A>() + (bh * s.N + begin + i) * s.M;
-    for (std::int64_t m = blocks.begin; m < blocks.end; ++m)
-      to[i * stride + m - blocks.begin] = candidates.contains(m) ? dz[m] : A{0};
+    const std::int64_t first = std::clamp(candidates.begin, blocks.begin, blocks.end);
+    const std::int64_t last = std::clamp(candidates.end, first, blocks.end);
+    A* const row = to + i * stride - blocks.begin;
+    std::fill(row + blocks.begin, row + first, A{0});
+    std::copy(dz + first, dz + last, row + first);
+    std::fill(row + last, row + blocks.end, A{0});
   }
 }
 
