@@ -68,7 +68,8 @@ TokenBatch BatchLoader::State::read(std::int64_t step, std::int64_t row, std::in
   std::vector<std::int32_t> window(static_cast<std::size_t>(length + 1));
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t sample = batch.first_sample + r;
-    const ErrorContext context(str("step ", step, ", sample ", sample));
+    // Steps are counted from 1 wherever a user sees them.
+    const ErrorContext context(str("step ", step + 1, ", sample ", sample));
     dataset.read(sampler.window(sample) * length, window);
     std::copy_n(window.begin(), length, batch.tokens_T.data<std::int32_t>() + r * length);
     std::copy_n(window.begin() + 1, length, batch.targets_T.data<std::int32_t>() + r * length);
