@@ -7,15 +7,31 @@
 namespace filigree {
 namespace fs = std::filesystem;
 
+namespace {
+
+bool is_empty_folder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error) && fs::is_empty(path, error);
+}
+
+void refuse_existing(const RunDirectory& run) {
+  std::error_code error;
+  if (!fs::exists(run.folder(), error) || is_empty_folder(run.folder())) return;
+  std::string what = " exists; choose another --run";
+  if (fs::exists(run.config_file(), error))
+    what = is_empty_folder(run.checkpoints())
+               ? " exists and has no checkpoint; remove it or choose another --run"
+               : what + ", or continue it with --resume " + run.folder().string();
+  throw UserError(str("run folder ", run.folder(), what));
+}
+
+}  // namespace
+
 RunDirectory RunDirectory::create(const fs::path& folder) {
   if (folder.empty()) throw UserError("run is empty; name the run folder: --run runs/NAME");
-  std::error_code error;
-  if (fs::exists(folder, error) &&
-      !(fs::is_directory(folder, error) && fs::is_empty(folder, error)))
-    throw UserError(str("run folder ", folder,
-                        " exists; choose another --run, or continue it with --resume ",
-                        folder.string()));
   RunDirectory run(folder);
+  refuse_existing(run);
+  std::error_code error;
   for (const fs::path& part : {run.logs(), run.checkpoints()}) {
     fs::create_directories(part, error);
     if (error)
