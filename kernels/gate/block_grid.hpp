@@ -34,7 +34,7 @@ struct BlockGrid {
 
  private:
   static std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-  std::int64_t first_group() const { return query_offset / query_block; }
+  std::int64_t first_group() const { return query_offset == 0 ? 0 : query_offset / query_block; }
 };
 
 // Blocks [begin, end).
@@ -62,32 +62,31 @@ struct GroupBlocks {
     return diagonal.contains(m) || m == first || m == previous;
   }
   std::int64_t forced() const { return diagonal.size() + (first >= 0) + (previous >= 0); }
-  // Candidates that are not forced.
-  std::int64_t free() const {
-    std::int64_t count =
-        candidates.size() - candidates.contains(first) - candidates.contains(previous);
-    if (candidates.end > diagonal.begin) count -= diagonal.size();
-    return count;
-  }
 };
 
+// Called for every row of scores, so it divides no more than it must.
 inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int64_t n) {
-  const std::int64_t M = grid.key_blocks(), position = grid.first_position(n);
+  const std::int64_t position = grid.first_position(n);
   GroupBlocks blocks;
-  blocks.diagonal.begin = std::min(M, position / grid.key_block);
-  blocks.diagonal.end = std::min(M, (grid.end_position(n) - 1) / grid.key_block + 1);
+  blocks.diagonal = {position / grid.key_block, (grid.end_position(n) - 1) / grid.key_block + 1};
   if (!grid.causal) {
+    const std::int64_t M = grid.key_blocks();
+    blocks.diagonal = {std::min(M, blocks.diagonal.begin), std::min(M, blocks.diagonal.end)};
     blocks.allowed = blocks.candidates = {0, M};
     return blocks;
   }
-  std::int64_t document = 0;
-  if (grid.document_begin_T.defined())
-    document = grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position];
-  const std::int64_t first = document / grid.key_block, last = blocks.diagonal.begin;
-  blocks.allowed = {first, blocks.diagonal.end};
-  blocks.candidates = {std::min(last, (document + grid.key_block - 1) / grid.key_block), last};
-  if (first < last) blocks.first = first;
-  if (first < last - 1) blocks.previous = last - 1;
+  const std::int64_t last = blocks.diagonal.begin;
+  blocks.allowed = {0, blocks.diagonal.end};
+  blocks.candidates = {0, last};
+  if (grid.document_begin_T.defined()) {
+    const std::int64_t document =
+        grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position];
+    blocks.allowed.begin = document / grid.key_block;
+    const bool is_mixed = document % grid.key_block != 0;
+    blocks.candidates.begin = std::min(last, blocks.allowed.begin + is_mixed);
+  }
+  if (blocks.allowed.begin < last) blocks.first = blocks.allowed.begin;
+  if (blocks.allowed.begin < last - 1) blocks.previous = last - 1;
   return blocks;
 }
 
