@@ -84,7 +84,8 @@ class ProgramTest(unittest.TestCase):
 
     def refuse(self, *arguments, code=2, **options):
         """Expects this exit code; returns the program's error lines without their prefix."""
-        result = self.run_program(*arguments, **options)
+        # mpirun waits twice as long before it believes that ranks which have ended have ended.
+        result = self.run_program(*arguments, environment={"OMPI_MCA_odls_base_sigkill_timeout": "0"}, **options)
         self.assertEqual(result.returncode, code, f"{arguments}\n{result.stdout}\n{result.stderr}")
         prefix = "filigree: error: "
         lines = [line[len(prefix):] for line in result.stderr.splitlines() if line.startswith(prefix)]

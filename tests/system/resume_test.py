@@ -8,7 +8,7 @@ from harness import ModelTest, kill_job, rank_processes, training
 
 STEPS = 20
 # Steps slow enough to be interrupted at a chosen one; dropout, so that the random state counts too.
-RUN = {"train__batch": 256, "train__micro_batch": 2, "model__dropout": 0.1, "train__validate_every": 5,
+RUN = {"train__batch": 128, "train__micro_batch": 2, "model__dropout": 0.1, "train__validate_every": 5,
        "checkpoint__every": 10}
 
 
