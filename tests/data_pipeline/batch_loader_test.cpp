@@ -195,8 +195,8 @@ TEST_F(BatchLoaderTest, AnErrorArrivesInPlaceWithItsStepAndSample) {
     } catch (const UserError& error) {
       EXPECT_LE(delivered, 2);
       EXPECT_TRUE(mentions(error.what(), {shard.file, "checksum"}));
-      EXPECT_TRUE(
-          mentions(error.with_context(), {str("step ", delivered / 2 + 1, ", sample ", delivered)}));
+      EXPECT_TRUE(mentions(error.with_context(),
+                           {str("step ", delivered / 2 + 1, ", sample ", delivered)}));
     }
   }
 }
