@@ -1,4 +1,5 @@
 #include "launch/command.hpp"
+#include "launch/commands/bench_attention.hpp"
 #include "launch/commands/bench_kernels.hpp"
 #include "launch/commands/bench_scale.hpp"
 #include "launch/commands/data_inspect.hpp"
@@ -14,7 +15,7 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> list = {
       data_tokenize_command(), data_inspect_command(),  train_command(),
       eval_command(),          score_command(),         generate_command(),
-      bench_scale_command(),   bench_kernels_command(),
+      bench_scale_command(),   bench_kernels_command(), bench_attention_command(),
   };
   return list;
 }

@@ -125,13 +125,11 @@ class AllowedKeys {
     if (reach.empty()) return;
     const auto visit_block = [&](std::int64_t block, std::int64_t slot) {
       const Interval keys{block * key_block_, std::min((block + 1) * key_block_, s_.key_length)};
-      if (!intersect(keys, reach).empty())
-        visit(KeyBlock{keys, slot, slot >= 0 || everything_});
+      if (!intersect(keys, reach).empty()) visit(KeyBlock{keys, slot, slot >= 0 || everything_});
     };
-    if (everything_)
-      return for_each_in_union(nullptr, 0, blocks_of(reach), {}, visit_block);
-    const Interval window = intersect(
-        reach, {window_of(queries.begin).begin, window_of(queries.end - 1).end});
+    if (everything_) return for_each_in_union(nullptr, 0, blocks_of(reach), {}, visit_block);
+    const Interval window =
+        intersect(reach, {window_of(queries.begin).begin, window_of(queries.end - 1).end});
     const Interval sinks = intersect(reach, {first.begin, sinks_of(last).end});
     const List list = has_lists() ? list_of(b, h, group_of(queries.begin)) : List{};
     for_each_in_union(list.data, list.count, p_.window > 0 ? blocks_of(window) : Interval{},
@@ -152,10 +150,9 @@ class AllowedKeys {
         begin + p_.lists.transposed_counts_BHM.data<std::int32_t>()[row];
     const std::int32_t* const from = std::lower_bound(begin, end, groups.begin);
     const std::int32_t* const to = std::lower_bound(from, end, groups.end);
-    for_each_in_union(
-        from, to - from, groups_of(intersect(queries, queries_near(keys))),
-        groups_of(intersect(queries, queries_of_sinks(b, keys, queries))),
-        [&](std::int64_t group, std::int64_t slot) { visit(group, slot >= 0); });
+    for_each_in_union(from, to - from, groups_of(intersect(queries, queries_near(keys))),
+                      groups_of(intersect(queries, queries_of_sinks(b, keys, queries))),
+                      [&](std::int64_t group, std::int64_t slot) { visit(group, slot >= 0); });
   }
 
   // Exact number of pairs that `queries`, all of one group, read.
@@ -174,8 +171,8 @@ class AllowedKeys {
     // beside the work that it counts.
     const List list = list_of(b, h, group_of(queries.begin));
     const std::int32_t* const end = list.data + list.count;
-    const std::int32_t* const whole = std::lower_bound(
-        list.data, end, (common.begin + key_block_ - 1) / key_block_);
+    const std::int32_t* const whole =
+        std::lower_bound(list.data, end, (common.begin + key_block_ - 1) / key_block_);
     const std::int32_t* const partial = std::lower_bound(whole, end, common.end / key_block_);
     pairs += (partial - whole) * key_block_ * queries.count();
     for (const std::int32_t* m = list.data; m < end; ++m) {

@@ -85,15 +85,16 @@ void check_documents(const AttentionShape& s, const AttentionPattern& pattern) {
                  "documents with queries [", s.query_offset, ", ", s.query_offset + s.query_length,
                  ") of ", s.key_length, " positions");
   for (std::int64_t b = 0; b < s.batch; ++b) {
-    const std::int32_t* const begin = pattern.document_begin_T.data<std::int32_t>() +
-                                      b * s.key_length;
+    const std::int32_t* const begin =
+        pattern.document_begin_T.data<std::int32_t>() + b * s.key_length;
     const std::int32_t* const end = pattern.document_end_T.data<std::int32_t>() + b * s.key_length;
     for (std::int64_t p = 0; p < s.key_length; ++p) {
-      const bool starts = begin[p] == p && end[p] > p && end[p] <= s.key_length &&
-                          (p == 0 || end[p - 1] == p);
-      const bool continues = p > 0 && begin[p] == begin[p - 1] && end[p] == end[p - 1] && end[p] > p;
-      FILIGREE_CHECK(starts || continues, "sequence ", b, " position ", p, ": document [",
-                     begin[p], ", ", end[p], ") does not follow the one before");
+      const bool starts =
+          begin[p] == p && end[p] > p && end[p] <= s.key_length && (p == 0 || end[p - 1] == p);
+      const bool continues =
+          p > 0 && begin[p] == begin[p - 1] && end[p] == end[p - 1] && end[p] > p;
+      FILIGREE_CHECK(starts || continues, "sequence ", b, " position ", p, ": document [", begin[p],
+                     ", ", end[p], ") does not follow the one before");
     }
   }
 }

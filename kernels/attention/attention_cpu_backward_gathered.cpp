@@ -29,10 +29,10 @@ class Backward {
     const TransposedBlocks<T> v_blocks(a_.v_TGK, s_, key_block, context);
     if (allowed_.has_bias()) a_.dbias_BHNJ.zero();
     const std::int64_t lanes = k_blocks.lanes();
-    const Scratch<Acc> scratch(
-        context, context.num_threads,
-        heads_ * padded_length_ * (padded_dim_ + 2) +
-            (3 * kQueryTile + 3 * lanes) * padded_dim_ + kQueryTile * (2 * lanes + 3));
+    const Scratch<Acc> scratch(context, context.num_threads,
+                               heads_ * padded_length_ * (padded_dim_ + 2) +
+                                   (3 * kQueryTile + 3 * lanes) * padded_dim_ +
+                                   kQueryTile * (2 * lanes + 3));
     const Tensor slots_used =
         context.empty({context.num_threads, heads_ * allowed_.groups()}, DType::i32);
     parallel_for(s_.batch * s_.kv_heads, context.num_threads, [&](std::int64_t task, int thread) {
@@ -91,11 +91,11 @@ class Backward {
       std::fill(t.dv, t.dv + keys.count() * padded_dim_, Acc(0));
       const TileView<Acc> k = view_rows<Acc, T>(k_rows, keys.begin, keys.count(), dim, t.k);
       for (std::int64_t n = 0; n < heads_ && allowed_.groups() > 0; ++n) {
-        const Block block{b, g * heads_ + n, keys, k_blocks.of(b, g, m), v_blocks.of(b, g, m),
-                          k_blocks.lanes(), k};
-        gatherers[n].for_each(m, keys, [&](const GatheredRows<Acc>& rows) {
-          tile(block, n, rows, t);
-        });
+        const Block block{
+            b, g * heads_ + n, keys, k_blocks.of(b, g, m), v_blocks.of(b, g, m), k_blocks.lanes(),
+            k};
+        gatherers[n].for_each(m, keys,
+                              [&](const GatheredRows<Acc>& rows) { tile(block, n, rows, t); });
       }
       write_rows(t.dk, keys.count(), head_rows<T>(a_.dk_TGK, b, s_.key_length, g, dim), keys.begin);
       write_rows(t.dv, keys.count(), head_rows<T>(a_.dv_TGK, b, s_.key_length, g, dim), keys.begin);
@@ -115,8 +115,7 @@ class Backward {
              padded_length_, t.total_lse + n * padded_length_);
     for (std::int64_t begin = 0; begin < s_.query_length; begin += kQueryTile) {
       const std::int64_t count = std::min(kQueryTile, s_.query_length - begin);
-      load_rows<Acc, T>(query_rows(a_.do_THK, b, h), begin, count, s_.head_dim, t.d_o,
-                        padded_dim_);
+      load_rows<Acc, T>(query_rows(a_.do_THK, b, h), begin, count, s_.head_dim, t.d_o, padded_dim_);
       add_delta<Acc, T>(query_rows(a_.o_THK, b, h), begin, count, s_.head_dim, t.d_o, padded_dim_,
                         delta + begin);
     }

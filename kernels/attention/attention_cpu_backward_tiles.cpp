@@ -1,6 +1,6 @@
 // Backward attention in tiles of at most 64 queries by 64 keys. Scores are recomputed; as in the
-// forward they are kept as [key, query]. One task owns a key/value head, so that dk, dv and dbias are
-// added in one fixed order (heads of the group, then queries, ascending) whatever the number of
+// forward they are kept as [key, query]. One task owns a key/value head, so that dk, dv and dbias
+// are added in one fixed order (heads of the group, then queries, ascending) whatever the number of
 // threads. Scratch per thread: 2 Sk K elements for dk and dv, and the tiles.
 #include <cmath>
 #include <limits>
@@ -49,7 +49,8 @@ class Backward {
       for (Acc** buffer : {&lse, &delta, &first, &last}) *buffer = pieces.take(kQueryTile);
       for (Acc** buffer : {&dk, &dv}) *buffer = pieces.take(key_length * padded_dim);
     }
-    Acc *q_QK, *do_QK, *q_KQ, *do_KQ, *dq_QK, *k, *v, *p, *dp, *lse, *delta, *first, *last, *dk, *dv;
+    Acc *q_QK, *do_QK, *q_KQ, *do_KQ, *dq_QK, *k, *v, *p, *dp, *lse, *delta, *first, *last, *dk,
+        *dv;
   };
 
   HeadRows<const T> rows(const Tensor& tensor, std::int64_t b, std::int64_t length,
@@ -100,8 +101,7 @@ class Backward {
                         std::int64_t lanes, const Buffers& t) const {
     Acc bias = 0, *bias_gradient = nullptr;
     if (allowed_.has_bias() && run.slot >= 0) {
-      const std::int64_t slot =
-          allowed_.slot_index(b, h, allowed_.group_of(tile.begin), run.slot);
+      const std::int64_t slot = allowed_.slot_index(b, h, allowed_.group_of(tile.begin), run.slot);
       bias = a_.pattern.bias_BHNJ.data<Acc>()[slot];
       bias_gradient = a_.dbias_BHNJ.data<Acc>() + slot;
     }

@@ -41,8 +41,8 @@ class Forward {
     parallel_for(s_.batch * s_.query_heads * chunks, context.num_threads,
                  [&](std::int64_t task, int thread) {
                    const std::int64_t c = chunks - 1 - task % chunks, head = task / chunks;
-                   const Interval groups{c * chunk_groups_, std::min((c + 1) * chunk_groups_,
-                                                                     allowed_.groups())};
+                   const Interval groups{c * chunk_groups_,
+                                         std::min((c + 1) * chunk_groups_, allowed_.groups())};
                    chunk(head / s_.query_heads, head % s_.query_heads, groups, k_blocks,
                          Buffers(scratch.of(thread), *this, lanes),
                          slots_used.data<std::int32_t>() + thread * chunk_groups_);
@@ -52,9 +52,7 @@ class Forward {
  private:
   static constexpr Acc kMinusInfinity = -std::numeric_limits<Acc>::infinity();
 
-  std::int64_t queries_per_chunk() const {
-    return chunk_groups_ * a_.pattern.lists.query_block;
-  }
+  std::int64_t queries_per_chunk() const { return chunk_groups_ * a_.pattern.lists.query_block; }
 
   // total, total_maximum, total_sum: running softmax of the queries of the chunk; the rest: one
   // gathered tile, a query per row.
@@ -116,9 +114,8 @@ class Forward {
         {rows.count, lanes, s_.head_dim, t.q, stride, 1, k_KJ, lanes, t.scores, lanes, false});
     kernels_.row_softmax({rows.count, lanes, stride, static_cast<Acc>(s_.scale), rows.first,
                           rows.last, rows.bias, t.scores, t.o, t.maximum, t.sum});
-    kernels_.product(
-        {rows.count, s_.head_dim, key_count, t.scores, lanes, 1, v.data, v.stride, t.o, stride,
-         true});
+    kernels_.product({rows.count, s_.head_dim, key_count, t.scores, lanes, 1, v.data, v.stride, t.o,
+                      stride, true});
     scatter(t.o, local, rows.count, stride, t.total);
     scatter(t.maximum, local, rows.count, 1, t.total_maximum);
     scatter(t.sum, local, rows.count, 1, t.total_sum);

@@ -53,8 +53,7 @@ class Rows {
     Acc *q, *values, *total, *scores, *k, *v;
   };
   Scratch<Acc> scratch(const ExecutionContext& context) const {
-    return Scratch<Acc>(context, context.num_threads,
-                        kRowTile + padded_dim_ * (2 * kRowTile + 3));
+    return Scratch<Acc>(context, context.num_threads, kRowTile + padded_dim_ * (2 * kRowTile + 3));
   }
 
   HeadRows<const T> keys(std::int64_t b, std::int64_t g) const {
@@ -69,7 +68,8 @@ class Rows {
   }
 
   void run_dense(ExecutionContext& context) const {
-    const Interval reach{0, s_.query_length == 0 ? 0 : allowed_.reachable(0, s_.query_length - 1).end};
+    const Interval reach{0,
+                         s_.query_length == 0 ? 0 : allowed_.reachable(0, s_.query_length - 1).end};
     const std::int64_t tiles = (reach.count() + kRowTile - 1) / kRowTile;
     const std::int64_t rows = s_.batch * s_.query_heads * s_.query_length;
     const Tensor values = context.empty({rows * tiles, s_.head_dim}, dtype_of<Acc>);
@@ -182,8 +182,7 @@ class Rows {
 
   Acc bias_of(std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t slot) const {
     if (!allowed_.has_bias() || slot < 0) return 0;
-    return a_.pattern.bias_BHNJ
-        .data<Acc>()[allowed_.slot_index(b, h, allowed_.group_of(i), slot)];
+    return a_.pattern.bias_BHNJ.data<Acc>()[allowed_.slot_index(b, h, allowed_.group_of(i), slot)];
   }
 
   const AttentionForward::Arguments& a_;
@@ -195,8 +194,8 @@ class Rows {
 
 }  // namespace
 
-void attention_forward_rows(const AttentionForward::Arguments& arguments,
-                            const CpuKernels& kernels, ExecutionContext& context) {
+void attention_forward_rows(const AttentionForward::Arguments& arguments, const CpuKernels& kernels,
+                            ExecutionContext& context) {
   visit_floating(arguments.q_THK.dtype(),
                  [&](auto type) { Rows<decltype(type)>(arguments, kernels).run(context); });
 }

@@ -1,6 +1,6 @@
-// Forward attention in tiles of at most 64 queries by 64 keys (Dao et al. 2022), one query per vector
-// lane: scores are kept as [key, query], so that the softmax reduces across registers and never
-// within one.
+// Forward attention in tiles of at most 64 queries by 64 keys (Dao et al. 2022), one query per
+// vector lane: scores are kept as [key, query], so that the softmax reduces across registers and
+// never within one.
 #include <limits>
 #include <vector>
 

@@ -25,17 +25,16 @@ class TransposedBlocks {
         buffer_(context.empty({s.batch * heads_ * blocks_, block_size_}, dtype_of<Acc>)) {
     const std::int64_t stride = padded_to_lanes<Acc>(s.head_dim);
     const Scratch<Acc> scratch(context, context.num_threads, key_block * stride);
-    parallel_for(s.batch * heads_ * blocks_, context.num_threads,
-                 [&](std::int64_t task, int thread) {
-                   const std::int64_t begin = task % blocks_ * key_block, head = task / blocks_;
-                   const std::int64_t count = std::min(key_block, s.key_length - begin);
-                   const auto block = view_rows<Acc, T>(
-                       const_head_rows<T>(rows, head / heads_, s.key_length, head % heads_,
-                                          s.head_dim),
-                       begin, count, s.head_dim, scratch.of(thread));
-                   transpose_rows(block.data, block.stride, count, s.head_dim,
-                                  buffer_.data<Acc>() + task * block_size_, lanes_);
-                 });
+    parallel_for(
+        s.batch * heads_ * blocks_, context.num_threads, [&](std::int64_t task, int thread) {
+          const std::int64_t begin = task % blocks_ * key_block, head = task / blocks_;
+          const std::int64_t count = std::min(key_block, s.key_length - begin);
+          const auto block = view_rows<Acc, T>(
+              const_head_rows<T>(rows, head / heads_, s.key_length, head % heads_, s.head_dim),
+              begin, count, s.head_dim, scratch.of(thread));
+          transpose_rows(block.data, block.stride, count, s.head_dim,
+                         buffer_.data<Acc>() + task * block_size_, lanes_);
+        });
   }
   std::int64_t lanes() const { return lanes_; }
   const Acc* of(std::int64_t b, std::int64_t g, std::int64_t block) const {
@@ -84,8 +83,7 @@ class RowGatherer {
     };
     allowed_.for_each_group(b_, h_, block, groups_, [&](std::int64_t group, bool chosen) {
       std::int64_t slot = -1;
-      if (chosen)
-        slot = allowed_.slot_index(b_, h_, group, slots_used_[group - groups_.begin]++);
+      if (chosen) slot = allowed_.slot_index(b_, h_, group, slots_used_[group - groups_.begin]++);
       const Interval queries = allowed_.queries_of(group);
       for (std::int64_t i = queries.begin; i < queries.end; ++i) {
         const KeyPieces pieces = allowed_.pieces(b_, i, keys, chosen);

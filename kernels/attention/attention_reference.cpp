@@ -128,8 +128,8 @@ void backward(const AttentionBackward::Arguments& a) {
       const std::int64_t key = b * s.key_length + read.key;
       const T* k = head_row<T>(a.k_TGK, s, key, h / group);
       const T* v = head_row<T>(a.v_TGK, s, key, h / group);
-      const Acc p = std::exp(Acc(s.scale) * dot<Acc>(q, k, s.head_dim) +
-                             bias_of<Acc>(a.pattern, read) - lse);
+      const Acc p =
+          std::exp(Acc(s.scale) * dot<Acc>(q, k, s.head_dim) + bias_of<Acc>(a.pattern, read) - lse);
       const Acc dlogit = p * (dot<Acc>(d_o, v, s.head_dim) - delta), ds = Acc(s.scale) * dlogit;
       if (a.dbias_BHNJ.defined() && read.slot >= 0) a.dbias_BHNJ.data<Acc>()[read.slot] += dlogit;
       const std::int64_t at = key * a.dk_TGK.dim(1) + h / group * s.head_dim;

@@ -146,8 +146,8 @@ void add_delta(HeadRows<const T> out, std::int64_t begin, std::int64_t count, st
   for (std::int64_t block = 0; block < count; block += kBlock)
     for (std::int64_t d = 0; d < head_dim; ++d)
       for (std::int64_t i = block; i < std::min(block + kBlock, count); ++i)
-        delta[i] = std::fma(do_QK[i * stride + d], static_cast<Acc>(out.row(begin + i)[d]),
-                            delta[i]);
+        delta[i] =
+            std::fma(do_QK[i * stride + d], static_cast<Acc>(out.row(begin + i)[d]), delta[i]);
 }
 
 // The tiles of queries of a sequence: kQueryTile at a time, and with lists never across two groups,
@@ -218,8 +218,8 @@ class KeyRuns {
       last_[i] = lane.empty() ? Acc(0) : static_cast<Acc>(lane.end - all.begin);
       from_the_first = from_the_first && first_[i] == 0;
     }
-    visit(KeyRun<Acc>{all.begin, all.count(), block.slot, from_the_first ? nullptr : first_,
-                      last_});
+    visit(
+        KeyRun<Acc>{all.begin, all.count(), block.slot, from_the_first ? nullptr : first_, last_});
   }
 
   const AllowedKeys& allowed_;

@@ -189,9 +189,8 @@ void softmax(const TileSoftmax<T>& arguments) {
   }
 }
 
-template <class T>
-void softmax_gradient(const TileSoftmaxGradient<T>& arguments) {
-  const TileSoftmaxGradient<T> t = arguments;
+template <class T, bool kBiasGradient>
+inline __attribute__((always_inline)) void softmax_gradient_tile(const TileSoftmaxGradient<T>& t) {
   Vector<T> total{};
   for (std::int64_t lane = 0; lane < t.lanes; lane += kWidth<T>) {
     const Vector<T> lse = load(t.lse + lane) - t.bias, delta = load(t.delta + lane);
@@ -204,12 +203,21 @@ void softmax_gradient(const TileSoftmaxGradient<T>& arguments) {
       Vector<T> p = exp_nonpositive(load(score) * t.scale - lse);
       if (t.last_keys) p = mask_keys(p, j, first, t.last_keys + lane, T(0));
       store(score, p);
-      const Vector<T> difference = load(gradient) - delta;
-      store(gradient, p * difference * t.scale);
-      if (t.bias_gradient) total += p * difference;
+      const Vector<T> dlogit = p * (load(gradient) - delta);
+      store(gradient, dlogit * t.scale);
+      if constexpr (kBiasGradient) total += dlogit;
     }
   }
-  if (t.bias_gradient) *t.bias_gradient += add_lanes<T>(total);
+  if constexpr (kBiasGradient) *t.bias_gradient += add_lanes<T>(total);
+}
+
+template <class T>
+void softmax_gradient(const TileSoftmaxGradient<T>& arguments) {
+  const TileSoftmaxGradient<T> t = arguments;
+  if (t.bias_gradient)
+    softmax_gradient_tile<T, true>(t);
+  else
+    softmax_gradient_tile<T, false>(t);
 }
 
 // In logarithmically many steps: halves of a register are registers of their own.

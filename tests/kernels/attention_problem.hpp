@@ -16,9 +16,10 @@
 
 namespace filigree {
 
-inline AttentionShape shape_of(std::int64_t batch, std::int64_t query_length, std::int64_t key_length,
-                        std::int64_t query_heads, std::int64_t kv_heads, std::int64_t head_dim,
-                        std::int64_t query_offset = 0, bool causal = true) {
+inline AttentionShape shape_of(std::int64_t batch, std::int64_t query_length,
+                               std::int64_t key_length, std::int64_t query_heads,
+                               std::int64_t kv_heads, std::int64_t head_dim,
+                               std::int64_t query_offset = 0, bool causal = true) {
   return {batch,        query_length, key_length,
           query_heads,  kv_heads,     head_dim,
           query_offset, causal,       1.0 / std::sqrt(double(head_dim))};
@@ -31,7 +32,7 @@ inline std::string describe(const AttentionShape& s) {
 }
 
 inline Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t stream,
-                     std::uint64_t seed = 11) {
+                            std::uint64_t seed = 11) {
   const Philox random(seed, RandomPurpose::test, stream);
   Tensor values = Tensor::empty(shape, DType::f64);
   for (std::int64_t i = 0; i < values.numel(); ++i) values.data<double>()[i] = random.normal(i);
@@ -75,8 +76,7 @@ struct Problem {
     ExecutionContext context;
     context.num_threads = threads;
     context.forced_kernels["*"] = implementation;
-    dispatch<AttentionBackward>({shape, q, k, v, o, lse, d_o, dq, dk, dv, pattern, dbias},
-                                context);
+    dispatch<AttentionBackward>({shape, q, k, v, o, lse, d_o, dq, dk, dv, pattern, dbias}, context);
   }
   std::vector<std::pair<const char*, Tensor>> outputs() const {
     std::vector<std::pair<const char*, Tensor>> result = {
@@ -93,8 +93,8 @@ struct Problem {
 // Forward and backward. The backward starts from the o and lse that `implementation` itself
 // produced.
 inline Problem solved(const AttentionShape& shape, DType dtype, DType rounded_to,
-               const char* implementation, int threads = 1, std::uint64_t seed = 11,
-               const AttentionPattern& pattern = {}) {
+                      const char* implementation, int threads = 1, std::uint64_t seed = 11,
+                      const AttentionPattern& pattern = {}) {
   Problem problem(shape, dtype, rounded_to, seed, pattern);
   problem.forward(implementation, threads);
   problem.backward(implementation, threads);
@@ -161,7 +161,7 @@ inline std::vector<PlainError> plain_errors(const AttentionShape& shape, DType d
 // At most twice the error of plain loops, plus one unit in the last place of the row's largest
 // element: each element against their largest error, the whole against their root mean square.
 inline void expect_within(const Tensor& got, const Tensor& truth, const PlainError& plain,
-                   const std::string& what) {
+                          const std::string& what) {
   const Tensor values = got.to(DType::f64);
   const std::int64_t columns = truth.dim(-1);
   double unit = 0;

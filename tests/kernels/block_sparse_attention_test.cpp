@@ -47,7 +47,9 @@ BlockLists random_lists(const PatternCase& c) {
       for (std::int64_t m = 0; m < blocks; ++m) {
         const bool heavy = m == 0 || m == blocks / 3;
         const bool drawn = random.uniform((row * groups + n) * blocks + m) < c.density;
-        const bool listed = n % 7 == 5 ? false : n % 7 == 3 ? m == (n * 5) % blocks : heavy || drawn;
+        const bool listed = n % 7 == 5   ? false
+                            : n % 7 == 3 ? m == (n * 5) % blocks
+                                         : heavy || drawn;
         if (!listed) continue;
         const std::int64_t list = row * groups + n, column = row * blocks + m;
         std::int32_t& count = lists.counts_BHN.data<std::int32_t>()[list];
@@ -105,8 +107,7 @@ std::vector<std::int64_t> slots_of_pairs(const PatternCase& c, const AttentionPa
       if (c.query_block == 0) continue;
       const Tensor& indices = pattern.lists.indices_BHNJ;
       const std::int64_t group = p / c.query_block - s.query_offset / c.query_block;
-      const std::int64_t list =
-          ((b * s.query_heads + h) * indices.dim(2) + group) * indices.dim(3);
+      const std::int64_t list = ((b * s.query_heads + h) * indices.dim(2) + group) * indices.dim(3);
       for (std::int64_t slot = list; slot < list + indices.dim(3); ++slot)
         if (indices.data<std::int32_t>()[slot] == j / c.key_block) pair = slot;
     }
@@ -134,31 +135,35 @@ void solve_masked(const PatternCase& c, Problem* x) {
       const std::vector<std::int64_t> slots = slots_of_pairs(c, x->pattern, b, h);
       for (std::int64_t i = 0; i < s.query_length; ++i) {
         const std::int64_t t = b * s.query_length + i, u = b * s.key_length, g = h / group;
-        std::vector<double> p(s.key_length, 0.0);
+        const double *q = at(x->q, t, h), *d_o = at(x->d_o, t, h);
+        double *o = at(x->o, t, h), *dq = at(x->dq, t, h);
+        std::vector<double> p(s.key_length, 0.0), dp(s.key_length, 0.0);
         double sum = 0, delta = 0;
         for (std::int64_t j = 0; j < s.key_length; ++j) {
           const std::int64_t slot = slots[i * s.key_length + j];
           if (slot == kMasked) continue;
           const double bias = c.bias && slot >= 0 ? x->pattern.bias_BHNJ.data<double>()[slot] : 0;
-          p[j] = std::exp(s.scale * dot(at(x->q, t, h), at(x->k, u + j, g)) + bias);
+          p[j] = std::exp(s.scale * dot(q, at(x->k, u + j, g)) + bias);
           sum += p[j];
         }
         x->lse.data<double>()[(b * s.query_heads + h) * s.query_length + i] = std::log(sum);
         if (sum == 0) continue;
         for (std::int64_t j = 0; j < s.key_length; ++j) {
-          p[j] /= sum;
-          delta += p[j] * dot(at(x->d_o, t, h), at(x->v, u + j, g));
-          for (std::int64_t d = 0; d < dim; ++d)
-            at(x->o, t, h)[d] += p[j] * at(x->v, u + j, g)[d];
+          const double* const v = at(x->v, u + j, g);
+          p[j] /= sum, dp[j] = dot(d_o, v);
+          delta += p[j] * dp[j];
+          for (std::int64_t d = 0; d < dim; ++d) o[d] += p[j] * v[d];
         }
         for (std::int64_t j = 0; j < s.key_length; ++j) {
-          const double dlogit = p[j] * (dot(at(x->d_o, t, h), at(x->v, u + j, g)) - delta);
+          const double dlogit = p[j] * (dp[j] - delta);
           const std::int64_t slot = slots[i * s.key_length + j];
           if (c.bias && slot >= 0) x->dbias.data<double>()[slot] += dlogit;
+          const double* const k = at(x->k, u + j, g);
+          double *dk = at(x->dk, u + j, g), *dv = at(x->dv, u + j, g);
           for (std::int64_t d = 0; d < dim; ++d) {
-            at(x->dv, u + j, g)[d] += p[j] * at(x->d_o, t, h)[d];
-            at(x->dk, u + j, g)[d] += s.scale * dlogit * at(x->q, t, h)[d];
-            at(x->dq, t, h)[d] += s.scale * dlogit * at(x->k, u + j, g)[d];
+            dv[d] += p[j] * d_o[d];
+            dk[d] += s.scale * dlogit * q[d];
+            dq[d] += s.scale * dlogit * k[d];
           }
         }
       }
@@ -195,7 +200,8 @@ std::vector<PatternCase> sweep() {
   // Decoding, one token and three, and what has no rows at all.
   for (const std::int64_t query_block : {1, 16, 64})
     for (const std::int64_t queries : {1, 3})
-      cases.push_back({shape_of(2, queries, 400, 4, 2, 16, 397), query_block, 16, 0.2, true, 30, 4});
+      cases.push_back(
+          {shape_of(2, queries, 400, 4, 2, 16, 397), query_block, 16, 0.2, true, 30, 4});
   cases.push_back({shape_of(1, 2, 300, 2, 1, 8, 298), 0, 0, 0, false, 0, 0, {100, 200}});
   cases.push_back({shape_of(1, 0, 20, 1, 1, 8), 1, 16, 0.5, true});
   cases.push_back({shape_of(1, 9, 0, 1, 1, 8), 1, 16, 0.5, true});
@@ -222,7 +228,7 @@ TEST(BlockSparseAttention, EqualsAttentionUnderAMask) {
     Problem exact(c.shape, DType::f64, DType::f64, 11, pattern);
     solve_masked(c, &exact);
     for (const char* name : {"reference", "portable", "cpu"})
-      expect_close(solved(c.shape, DType::f64, DType::f64, name, 2, 11, pattern), exact,
+      expect_close(solved(c.shape, DType::f64, DType::f64, name, 1, 11, pattern), exact,
                    str(name, ", ", describe(c)));
   }
 }
@@ -279,8 +285,8 @@ TEST(BlockSparseAttention, BackwardIsTheGradientOfForward) {
       for (std::int64_t e = 0; e < direction.numel(); ++e)
         expected += direction.data<double>()[e] * gradient.data<double>()[e];
       const double step = 1e-5;
-      const double change = output_along(input_of, direction, step) -
-                            output_along(input_of, direction, -step);
+      const double change =
+          output_along(input_of, direction, step) - output_along(input_of, direction, -step);
       EXPECT_NEAR(change / (2 * step), expected, 1e-6 * std::max(1.0, std::abs(expected)))
           << what << ", " << describe(c);
     };
@@ -337,8 +343,7 @@ TEST(BlockSparseAttention, CountsThePairsThatItReads) {
     EXPECT_EQ(visited_pairs(c.shape, pattern), visited) << describe(c);
     EXPECT_EQ(allowed_pairs(c.shape, pattern), allowed) << describe(c);
     const Problem x(c.shape, DType::f32, DType::f32, 11, pattern);
-    const Work work =
-        AttentionForward::work({x.shape, x.q, x.k, x.v, x.o, x.lse, x.pattern});
+    const Work work = AttentionForward::work({x.shape, x.q, x.k, x.v, x.o, x.lse, x.pattern});
     EXPECT_EQ(work.flops, 4 * c.shape.head_dim * visited) << describe(c);
     EXPECT_EQ(work.dense_flops, 4 * c.shape.head_dim * allowed) << describe(c);
   }

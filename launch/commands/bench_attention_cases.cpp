@@ -1,0 +1,153 @@
+// The measurements of `filigree bench attention`.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/attention/attention.hpp"
+#include "kernels/attention/block_selection.hpp"
+#include "launch/commands/bench_attention.hpp"
+#include "launch/commands/bench_timing.hpp"
+#include "runtime/core/random.hpp"
+
+namespace filigree {
+
+namespace {
+
+constexpr std::uint64_t kSeed = 1;
+
+Tensor random_values(const Shape& shape, std::uint64_t stream) {
+  const Philox random(kSeed, RandomPurpose::test, stream);
+  const Tensor values = Tensor::empty(shape, DType::f32);
+  for (std::int64_t i = 0; i < values.numel(); ++i)
+    values.data<float>()[i] = static_cast<float>(2 * random.uniform(i) - 1);
+  return values;
+}
+
+// The tensors of one length, dense and sparse in turn.
+struct Problem {
+  Problem(const AttentionBenchSettings& settings, std::int64_t sequence)
+      : shape{1,
+              sequence,
+              sequence,
+              settings.heads,
+              settings.kv_heads,
+              settings.head_dim,
+              0,
+              true,
+              1 / std::sqrt(double(settings.head_dim))} {
+    const Shape query{sequence, shape.query_heads * shape.head_dim};
+    const Shape key{sequence, shape.kv_heads * shape.head_dim};
+    q = random_values(query, 1), k = random_values(key, 2), v = random_values(key, 3);
+    d_o = random_values(query, 4);
+    o = Tensor::zeros(query, DType::f32), dq = Tensor::zeros(query, DType::f32);
+    dk = Tensor::zeros(key, DType::f32), dv = Tensor::zeros(key, DType::f32);
+    lse = Tensor::zeros({1, shape.query_heads, sequence}, DType::f32);
+  }
+  AttentionForward::Arguments forward(const AttentionPattern& pattern) const {
+    return {shape, q, k, v, o, lse, pattern};
+  }
+  AttentionBackward::Arguments backward(const AttentionPattern& pattern) const {
+    return {shape, q, k, v, o, lse, d_o, dq, dk, dv, pattern, {}};
+  }
+  AttentionShape shape;
+  Tensor q, k, v, d_o, o, lse, dq, dk, dv;
+};
+
+// Blocks of one group, ascending: first, previous and its own, and as many drawn from the others as
+// the share of all asks for.
+std::vector<std::int32_t> draw_blocks(std::int64_t first_own, std::int64_t last_own, double share,
+                                      const Philox& random, std::uint64_t at) {
+  const auto is_forced = [&](std::int64_t m) { return m == 0 || m >= first_own - 1; };
+  const std::int64_t blocks = last_own + 1;
+  const std::int64_t free = std::max<std::int64_t>(0, first_own - 2);
+  std::int64_t wanted = std::llround(share * double(blocks)) - (blocks - free), left = free;
+  std::vector<std::int32_t> chosen;
+  for (std::int64_t m = 0; m < blocks; ++m) {
+    // Of those left, each with the same chance (selection sampling, Knuth, TAOCP 3.4.2 S).
+    const bool drawn = !is_forced(m) && random.uniform(at + m) * double(left) < double(wanted);
+    if (is_forced(m) || drawn) chosen.push_back(static_cast<std::int32_t>(m));
+    if (!is_forced(m)) --left, wanted -= drawn;
+  }
+  return chosen;
+}
+
+BlockLists draw_lists(const AttentionShape& s, std::int64_t query_block, std::int64_t key_block,
+                      double share, ExecutionContext& context) {
+  const std::int64_t groups = query_groups(s, query_block), blocks = key_blocks(s, key_block);
+  const Philox random(kSeed, RandomPurpose::test, 5);
+  std::vector<std::vector<std::int32_t>> lists;
+  std::size_t slots = 1;
+  for (std::int64_t row = 0; row < s.query_heads * groups; ++row) {
+    const std::int64_t begin = row % groups * query_block;
+    const std::int64_t end = std::min(begin + query_block, s.query_length);
+    lists.push_back(draw_blocks(begin / key_block, (end - 1) / key_block, share, random,
+                                std::uint64_t(row) * blocks));
+    slots = std::max(slots, lists.back().size());
+  }
+  BlockLists result;
+  result.query_block = query_block, result.key_block = key_block;
+  result.counts_BHN = Tensor::empty({1, s.query_heads, groups}, DType::i32);
+  result.indices_BHNJ = Tensor::empty({1, s.query_heads, groups, std::int64_t(slots)}, DType::i32);
+  std::fill_n(result.indices_BHNJ.data<std::int32_t>(), result.indices_BHNJ.numel(), -1);
+  for (std::size_t row = 0; row < lists.size(); ++row) {
+    result.counts_BHN.data<std::int32_t>()[row] = static_cast<std::int32_t>(lists[row].size());
+    std::copy(lists[row].begin(), lists[row].end(),
+              result.indices_BHNJ.data<std::int32_t>() + row * slots);
+  }
+  result.transposed_counts_BHM = Tensor::empty({1, s.query_heads, blocks}, DType::i32);
+  result.transposed_indices_BHMN = Tensor::empty({1, s.query_heads, blocks, groups}, DType::i32);
+  dispatch<BlockTranspose>({result.counts_BHN, result.indices_BHNJ, result.transposed_counts_BHM,
+                            result.transposed_indices_BHMN},
+                           context);
+  return result;
+}
+
+template <class Op>
+void measure(const typename Op::Arguments& arguments, ExecutionContext& context, double* seconds,
+             double* gflops) {
+  const Implementation<Op>& chosen = select_implementation<Op>(arguments, context);
+  *seconds = fastest_call(0.02, [&] { chosen.run(arguments, context); });
+  *gflops = double(Op::work(arguments).flops) / *seconds * 1e-9;
+}
+
+// All densities of one grouping beside the dense times, which are taken again each time: the
+// machine's own speed may drift.
+void measure_grouping(const AttentionBenchSettings& settings, const Problem& problem,
+                      std::int64_t query_block, std::int64_t key_block, ExecutionContext& context,
+                      std::vector<AttentionMeasurement>* rows) {
+  const AttentionShape& s = problem.shape;
+  AttentionMeasurement row;
+  row.sequence = s.query_length, row.query_block = query_block, row.key_block = key_block;
+  AttentionTiming &forward = row.forward, &backward = row.backward;
+  measure<AttentionForward>(problem.forward({}), context, &forward.dense_seconds,
+                            &forward.dense_gflops);
+  measure<AttentionBackward>(problem.backward({}), context, &backward.dense_seconds,
+                             &backward.dense_gflops);
+  for (const double density : settings.densities) {
+    AttentionPattern pattern;
+    pattern.lists = draw_lists(s, query_block, key_block, density / 100, context);
+    row.asked_density = density;
+    row.density = 100 * double(visited_pairs(s, pattern)) / double(allowed_pairs(s, pattern));
+    measure<AttentionForward>(problem.forward(pattern), context, &forward.sparse_seconds,
+                              &forward.sparse_gflops);
+    measure<AttentionBackward>(problem.backward(pattern), context, &backward.sparse_seconds,
+                               &backward.sparse_gflops);
+    rows->push_back(row);
+  }
+}
+
+}  // namespace
+
+std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings) {
+  ExecutionContext context;
+  context.num_threads = settings.threads;
+  std::vector<AttentionMeasurement> rows;
+  for (const std::int64_t sequence : settings.sequences) {
+    const Problem problem(settings, sequence);
+    for (const std::int64_t query_block : settings.query_blocks)
+      for (const std::int64_t key_block : settings.key_blocks)
+        measure_grouping(settings, problem, query_block, key_block, context, &rows);
+  }
+  return rows;
+}
+
+}  // namespace filigree
