@@ -61,6 +61,56 @@ void add_model(Options& options, ModelConfig& model) {
                      {"none", "attention", "block"}));
 }
 
+void add_sparsity_choice(Options& options, SparsityConfig& sparsity) {
+  options.add("sparsity.key_block", &sparsity.key_block,
+              {.description = "keys of a block", .unit = "tokens", .min = 16, .max = 128});
+  options.add(
+      "sparsity.query_group", &sparsity.query_group,
+      {.description = "queries that share a choice", .unit = "tokens", .min = 1, .max = 128});
+  options.add("sparsity.density", &sparsity.density,
+              number("share of the allowed query-key pairs to read", 0, 1, true));
+  options.add("sparsity.selection", &sparsity.selection,
+              choice("what limits a group's blocks", {"density", "top_k", "threshold"}));
+  options.add("sparsity.top_k", &sparsity.top_k,
+              count("blocks per group for selection top_k, forced ones included", "blocks", 0));
+  options.add("sparsity.threshold", &sparsity.threshold,
+              number("least share of a group's softmax over blocks for selection threshold", 0, 1));
+  options.add("sparsity.window", &sparsity.window,
+              count("tokens up to a query that it always reads", "tokens", 0));
+  options.add("sparsity.sinks", &sparsity.sinks,
+              count("tokens at the start of a document that are always read", "tokens", 0));
+  options.add("sparsity.dense_heads", &sparsity.dense_heads,
+              number("share of heads that read everything, spread evenly", 0, 1));
+}
+
+void add_sparsity_learning(Options& options, SparsityConfig& sparsity) {
+  options.add("sparsity.learn", &sparsity.learn,
+              choice("how the gate learns", {"distill", "end_to_end", "both", "none"}));
+  options.add("sparsity.gate_dim", &sparsity.gate_dim,
+              count("width of the gate's projections; 0: the head's", "", 0));
+  options.add("sparsity.distill_weight", &sparsity.distill_weight,
+              number("distillation loss beside the language model's", 0, kInfinity));
+  options.add("sparsity.distill_share", &sparsity.distill_share,
+              number("share of the groups that a step compares with dense attention", 0, 1, true));
+  options.add("sparsity.warmup_steps", &sparsity.warmup_steps,
+              count("dense attention at the start", "steps", 0));
+  options.add("sparsity.ramp_steps", &sparsity.ramp_steps,
+              count("fall of the density from 1 to its target", "steps", 0));
+}
+
+void add_sparsity_layouts(Options& options, SparsityConfig& sparsity) {
+  options.add("sparsity.local_blocks", &sparsity.local_blocks,
+              count("window of a fixed layout; 0: its authors' choice", "blocks", 0));
+  options.add("sparsity.global_blocks", &sparsity.global_blocks,
+              count("blocks of a fixed layout that all later ones read", "blocks", 0));
+  options.add("sparsity.random_blocks", &sparsity.random_blocks,
+              count("random blocks per row of deepspeed_bigbird", "blocks", 0));
+  options.add("sparsity.stride_blocks", &sparsity.stride_blocks,
+              count("stride of s2_strided", "blocks", 1));
+  options.add("sparsity.head_patterns", &sparsity.head_patterns,
+              count("global patterns that the heads of deepspeed_fixed take in turn", "", 1));
+}
+
 void add_optimizer(Options& options, OptimizerConfig& optimizer) {
   options.add("optimizer.learning_rate", &optimizer.learning_rate,
               number("peak learning rate of AdamW", 0, 10));
@@ -143,6 +193,9 @@ std::string run_text_path(const std::string& run) {
 
 void add_run_config(Options& options, RunConfig& config) {
   add_model(options, config.model);
+  add_sparsity_choice(options, config.model.sparsity);
+  add_sparsity_learning(options, config.model.sparsity);
+  add_sparsity_layouts(options, config.model.sparsity);
   options.add("data.path", &config.data.path,
               text("folder of token shards, made by `filigree data tokenize`", "DIR"));
   add_optimizer(options, config.optimizer);

@@ -18,8 +18,8 @@ struct RunArguments {
   std::vector<std::string> given;  // names of all options on the command line: "train.steps", "run"
 };
 
-// Registers every configuration field of `config`, in sections model, data, optimizer, schedule,
-// train, checkpoint and parallel.
+// Registers every configuration field of `config`, in sections model, sparsity, data, optimizer,
+// schedule, train, checkpoint and parallel.
 void add_run_config(Options& options, RunConfig& config);
 
 // Options of a command that trains: the configuration, --config FILE, --run DIR, --resume RUN, and

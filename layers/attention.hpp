@@ -13,8 +13,9 @@ namespace filigree {
 
 class Attention {
  public:
-  Attention(const std::string& name, const ModelConfig& config, const Mesh& mesh,
-            ParameterStore& store);
+  // `layer`: number of the block.
+  Attention(const std::string& name, std::int64_t layer, const ModelConfig& config,
+            const Mesh& mesh, ParameterStore& store);
 
   // x: replicated on the tensor axis; the result is partial there.
   Variable forward(Tape& tape, const Variable& x, const BatchInfo& batch) const;
@@ -25,7 +26,7 @@ class Attention {
 
  private:
   struct Heads {
-    Variable q, k, v;
+    Variable q_raw, k_raw, q, k, v;  // raw: before position embedding
   };
   Heads project(Tape& tape, const Variable& x, const BatchInfo& batch) const;
   AttentionShape shape(const BatchInfo& batch) const;

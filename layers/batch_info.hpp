@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "layers/sparsity/layer_statistics.hpp"
 #include "runtime/core/tensor.hpp"
 
 namespace filigree {
@@ -14,7 +16,13 @@ struct BatchInfo {
   std::int64_t first_token = 0;  // this rank's first token among all tokens of the step (dropout)
   std::uint64_t seed = 0;        // of the run (dropout)
   std::int64_t step = 0;         // of the run (dropout)
-  bool training = false;         // dropout is on
+  bool training = false;         // dropout is on, gates learn
+  // Sequences of the whole step, over all ranks and micro-steps; 0: `batch` is all. What an
+  // auxiliary loss is averaged over.
+  std::int64_t global_batch = 0;
+  // Where attention layers put what they did, layer i overwriting entry i; null: they do not
+  // measure. Lives until the backward pass has ended, which may run layers again.
+  std::vector<LayerStatistics>* statistics = nullptr;
 };
 
 // Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch *

@@ -11,11 +11,12 @@ class Problems {
  public:
   template <class Value, class... Reason>
   void add(const char* option, const Value& value, const Reason&... reason) {
-    text_ += str(text_.empty() ? "" : "\n", "model.", option, " = ", value, ": ", reason...);
+    add_line(str("model.", option, " = ", value, ": ", reason...));
   }
   void require_positive(const char* option, std::int64_t value) {
     if (value <= 0) add(option, value, "must be at least 1");
   }
+  void add_line(const std::string& line) { text_ += (text_.empty() ? "" : "\n") + line; }
   void throw_if_any() const {
     if (!text_.empty()) throw UserError(text_);
   }
@@ -62,6 +63,9 @@ ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
     problems.add("recompute", c.recompute, "allowed: none, attention, block");
   if (const std::string reason = unknown_mechanism(c.mechanism); !reason.empty())
     problems.add("mechanism", c.mechanism, reason);
+  else
+    for (const std::string& line : c.sparsity.problems(c.mechanism, c.sequence))
+      problems.add_line(line);
   problems.throw_if_any();
   return c;
 }
@@ -80,7 +84,8 @@ void ModelConfig::check_tensor_parallel(int tensor_ranks) const {
 
 std::int64_t ModelConfig::parameters() const {
   const std::int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
-  const std::int64_t block = attention + 3 * width * feed_forward + 2 * width;
+  const std::int64_t block =
+      attention + 3 * width * feed_forward + 2 * width + mechanism_parameters(*this);
   return layers * block + width + vocabulary * width * (tied_embeddings ? 1 : 2);
 }
 

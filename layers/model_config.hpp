@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "layers/sparsity/sparsity_config.hpp"
+
 namespace filigree {
 
 struct ModelConfig {
@@ -22,6 +24,7 @@ struct ModelConfig {
   double initial_deviation = 0.02;
   double dropout = 0.0;            // on the embedding and on both branches of every block
   std::string recompute = "none";  // none | attention | block: what backward computes again
+  SparsityConfig sparsity;         // what the mechanism is told
 
   // The same with every 0 that stands for a derived value replaced. Throws UserError naming each
   // size that does not fit.

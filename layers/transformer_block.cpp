@@ -14,7 +14,7 @@ TransformerBlock::TransformerBlock(std::int64_t index, const ModelConfig& config
       recompute_(config.recompute),
       mesh_(&mesh),
       norm1_(block_name(index) + ".norm1", config.width, config.norm_eps, mesh, store),
-      attention_(block_name(index) + ".attention", config, mesh, store),
+      attention_(block_name(index) + ".attention", index, config, mesh, store),
       norm2_(block_name(index) + ".norm2", config.width, config.norm_eps, mesh, store),
       feed_forward_(block_name(index) + ".feed_forward", config, mesh, store) {}
 

@@ -3,51 +3,77 @@
 #include "layers/functional/functional.hpp"
 
 namespace filigree {
+namespace {
 
-Variable dense_attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
-                         const AttentionShape& shape) {
+void check_placements(const Variable& q, const Variable& k, const Variable& v,
+                      const Variable& bias) {
   FILIGREE_CHECK(q.placements() == k.placements() && q.placements() == v.placements(),
                  "attention: q is ", q.placements(), ", k is ", k.placements(), ", v is ",
                  v.placements());
+  FILIGREE_CHECK(!bias.defined() || bias.placements() == q.placements(), "attention: q is ",
+                 q.placements(), ", bias is ", bias.placements());
   for (const Axis axis : kAxes)
     FILIGREE_CHECK(!q.placements()[axis].is_partial() && !q.placements()[axis].is_replicated(),
                    "attention: q is ", q.placements());
+}
+
+void backward_of(const BackwardContext& backward, AttentionBackward::Arguments arguments,
+                 const Placements& placements) {
+  ExecutionContext& execution = backward.execution();
+  const auto like = [&](const Tensor& x) {
+    return execution.empty(x.shape(), x.dtype(), MemoryUse::activations);
+  };
+  arguments.do_THK = backward.output_gradient();
+  arguments.dq_THK = like(arguments.q_THK);
+  arguments.dk_TGK = like(arguments.k_TGK);
+  arguments.dv_TGK = like(arguments.v_TGK);
+  if (arguments.pattern.bias_BHNJ.defined())
+    arguments.dbias_BHNJ = like(arguments.pattern.bias_BHNJ);
+  dispatch<AttentionBackward>(arguments, execution);
+  const std::array gradients{arguments.dq_THK, arguments.dk_TGK, arguments.dv_TGK,
+                             arguments.dbias_BHNJ};
+  for (std::size_t i = 0; i < gradients.size(); ++i)
+    if (gradients[i].defined() && backward.needs(i))
+      backward.accumulate(i, gradients[i], placements);
+}
+
+}  // namespace
+
+Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v,
+                   const AttentionShape& shape, AttentionPattern pattern, const Variable& bias) {
+  check_placements(q, k, v, bias);
+  FILIGREE_CHECK(!pattern.bias_BHNJ.defined(), "attention: the pattern has a bias of its own");
+  if (bias.defined()) pattern.bias_BHNJ = bias.value();
   ExecutionContext& execution = tape.execution();
-  const Tensor q_value = q.value(), k_value = k.value(), v_value = v.value();
-  const Tensor o = execution.empty(q.shape(), q_value.dtype(), MemoryUse::activations);
+  const Tensor o = execution.empty(q.shape(), q.value().dtype(), MemoryUse::activations);
   const Tensor lse = execution.empty({shape.batch, shape.query_heads, shape.query_length},
-                                     accumulation_dtype(q_value.dtype()), MemoryUse::activations);
+                                     accumulation_dtype(o.dtype()), MemoryUse::activations);
   dispatch<AttentionForward>({.shape = shape,
-                              .q_THK = q_value,
-                              .k_TGK = k_value,
-                              .v_TGK = v_value,
+                              .q_THK = q.value(),
+                              .k_TGK = k.value(),
+                              .v_TGK = v.value(),
                               .o_THK = o,
-                              .lse_BHS = lse},
+                              .lse_BHS = lse,
+                              .pattern = pattern},
                              execution);
 
-  Variable output = tape.output(o, q.placements(), std::array{q, k, v});
-  tape.record("attention", {q, k, v}, {output},
-              [shape, q_value, k_value, v_value, o, lse,
+  std::vector<Variable> inputs{q, k, v};
+  if (bias.defined()) inputs.push_back(bias);
+  Variable output = tape.output(o, q.placements(), inputs);
+  tape.record("attention", inputs, {output},
+              [arguments = AttentionBackward::Arguments{.shape = shape,
+                                                        .q_THK = q.value(),
+                                                        .k_TGK = k.value(),
+                                                        .v_TGK = v.value(),
+                                                        .o_THK = o,
+                                                        .lse_BHS = lse,
+                                                        .do_THK = {},
+                                                        .dq_THK = {},
+                                                        .dk_TGK = {},
+                                                        .dv_TGK = {},
+                                                        .pattern = std::move(pattern)},
                placements = q.placements().gradient()](const BackwardContext& backward) {
-                ExecutionContext& execution = backward.execution();
-                const auto like = [&](const Tensor& x) {
-                  return execution.empty(x.shape(), x.dtype(), MemoryUse::activations);
-                };
-                const Tensor dq = like(q_value), dk = like(k_value), dv = like(v_value);
-                dispatch<AttentionBackward>({.shape = shape,
-                                             .q_THK = q_value,
-                                             .k_TGK = k_value,
-                                             .v_TGK = v_value,
-                                             .o_THK = o,
-                                             .lse_BHS = lse,
-                                             .do_THK = backward.output_gradient(),
-                                             .dq_THK = dq,
-                                             .dk_TGK = dk,
-                                             .dv_TGK = dv},
-                                            execution);
-                const std::array gradients{dq, dk, dv};
-                for (std::size_t i = 0; i < gradients.size(); ++i)
-                  if (backward.needs(i)) backward.accumulate(i, gradients[i], placements);
+                backward_of(backward, arguments, placements);
               });
   return output;
 }

@@ -49,8 +49,11 @@ Variable add(Tape& tape, const Variable& a, const Variable& b);
 Variable dropout(Tape& tape, const Variable& x_TD, double rate, std::uint64_t seed,
                  std::uint64_t stream, std::int64_t first_row);
 
-// o = softmax(scale q k^T) v per head; q, k, v and o placed alike (no partial, no replicated).
-Variable dense_attention(Tape& tape, const Variable& q_THK, const Variable& k_TGK,
-                         const Variable& v_TGK, const AttentionShape& shape);
+// o = softmax(scale q k^T + bias) v per head, over the keys that the pattern lets each query read;
+// q, k, v, o and bias placed alike (no partial, no replicated). bias: [B,H,N,J] beside the
+// pattern's lists, or undefined; the pattern's own bias must be undefined.
+Variable attention(Tape& tape, const Variable& q_THK, const Variable& k_TGK, const Variable& v_TGK,
+                   const AttentionShape& shape, AttentionPattern pattern = {},
+                   const Variable& bias_BHNJ = {});
 
 }  // namespace filigree

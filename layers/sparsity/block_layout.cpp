@@ -169,37 +169,39 @@ BlockLayout strided_layout(const StridedLayout& options, const LayoutShape& shap
 
 namespace {
 
-// Per (head, row) the columns set in `cell`, ascending, padded with -1.
+// Counts [B, H, lines] and indices [B, H, lines, entries]: per (head, line) the entries for which
+// `cell` is set, ascending, padded with -1.
 template <class Cell>
-void fill_lists(const BlockLayout& layout, const Tensor& counts, const Tensor& indices,
-                const Cell& cell) {
-  const std::int64_t blocks = layout.blocks;
+void fill_lists(const Tensor& counts, const Tensor& indices, const Cell& cell) {
+  const std::int64_t heads = counts.dim(1), lines = counts.dim(2), entries = indices.dim(3);
   auto* count = counts.data<std::int32_t>();
   auto* index = indices.data<std::int32_t>();
   std::fill_n(index, indices.numel(), -1);
   for (std::int64_t list = 0; list < counts.numel(); ++list) {
     count[list] = 0;
-    for (std::int64_t other = 0; other < blocks; ++other)
-      if (cell(list / blocks % layout.heads, list % blocks, other))
-        index[list * blocks + count[list]++] = static_cast<std::int32_t>(other);
+    for (std::int64_t entry = 0; entry < entries; ++entry)
+      if (cell(list / lines % heads, list % lines, entry))
+        index[list * entries + count[list]++] = static_cast<std::int32_t>(entry);
   }
 }
 
 }  // namespace
 
-BlockLists lists_of(const BlockLayout& layout, std::int64_t batch, std::int64_t block) {
-  const Shape counts{batch, layout.heads, layout.blocks};
-  const Shape indices{batch, layout.heads, layout.blocks, layout.blocks};
+BlockLists lists_of(const BlockLayout& layout, std::int64_t batch, std::int64_t block,
+                    std::int64_t first_row) {
+  const std::int64_t heads = layout.heads, columns = layout.blocks, rows = columns - first_row;
   BlockLists lists;
-  lists.counts_BHN = Tensor::empty(counts, DType::i32);
-  lists.indices_BHNJ = Tensor::empty(indices, DType::i32);
-  lists.transposed_counts_BHM = Tensor::empty(counts, DType::i32);
-  lists.transposed_indices_BHMN = Tensor::empty(indices, DType::i32);
+  lists.counts_BHN = Tensor::empty({batch, heads, rows}, DType::i32);
+  lists.indices_BHNJ = Tensor::empty({batch, heads, rows, columns}, DType::i32);
+  lists.transposed_counts_BHM = Tensor::empty({batch, heads, columns}, DType::i32);
+  lists.transposed_indices_BHMN = Tensor::empty({batch, heads, columns, rows}, DType::i32);
   lists.query_block = lists.key_block = block;
-  fill_lists(layout, lists.counts_BHN, lists.indices_BHNJ,
-             [&](auto head, auto row, auto column) { return layout.at(head, row, column); });
-  fill_lists(layout, lists.transposed_counts_BHM, lists.transposed_indices_BHMN,
-             [&](auto head, auto column, auto row) { return layout.at(head, row, column); });
+  fill_lists(lists.counts_BHN, lists.indices_BHNJ, [&](auto head, auto row, auto column) {
+    return layout.at(head, first_row + row, column);
+  });
+  fill_lists(
+      lists.transposed_counts_BHM, lists.transposed_indices_BHMN,
+      [&](auto head, auto column, auto row) { return layout.at(head, first_row + row, column); });
   return lists;
 }
 

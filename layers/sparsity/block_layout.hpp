@@ -80,8 +80,10 @@ struct StridedLayout {
 };
 BlockLayout strided_layout(const StridedLayout& options, const LayoutShape& shape);
 
-// The same lists for each of `batch` sequences of `length` tokens in blocks of `block` tokens, with
-// their transpose.
-BlockLists lists_of(const BlockLayout& layout, std::int64_t batch, std::int64_t block);
+// The same lists for each of `batch` sequences in blocks of `block` tokens, with their transpose,
+// of the rows from `first_row` on: row first_row is group 0, as attention that continues a sequence
+// wants it.
+BlockLists lists_of(const BlockLayout& layout, std::int64_t batch, std::int64_t block,
+                    std::int64_t first_row = 0);
 
 }  // namespace filigree

@@ -8,6 +8,8 @@
 
 #include "kernels/attention/attention.hpp"
 #include "layers/batch_info.hpp"
+#include "layers/model_config.hpp"
+#include "layers/parameter.hpp"
 #include "runtime/autograd/tape.hpp"
 
 namespace filigree {
@@ -31,13 +33,30 @@ struct MechanismTraits {
   bool decodes = true;  // can generate token by token
 };
 
-// What a mechanism sees: the block's input and the projected heads of this rank, after position
-// embedding.
+// What a mechanism is made with.
+struct MechanismContext {
+  std::string name;  // of its parameters: "blocks.3.attention"
+  std::int64_t layer = 0;
+  const ModelConfig& config;
+  const Mesh& mesh;
+  ParameterStore& store;  // both outlive the mechanism
+};
+
+// What a mechanism keeps of one sequence between decoding steps, beside keys and values.
+struct MechanismState {
+  virtual ~MechanismState() = default;
+};
+
+// What a mechanism sees: the block's input and the projected heads of this rank.
 struct AttentionInput {
   Variable x_TD;          // replicated on the tensor axis
   Variable q_THK;         // sharded(1) on the tensor axis
   Variable k_TGK, v_TGK;  // all keys so far; at generation these come from the cache
+  Variable q_raw_THK;     // before position embedding
+  Variable k_raw_TGK;     // the same; at generation of the new tokens only
   AttentionShape shape;   // with this rank's numbers of heads
+  const BatchInfo& batch;
+  MechanismState* state = nullptr;  // when decoding: what make_state() made
 };
 
 class AttentionMechanism {
@@ -47,6 +66,9 @@ class AttentionMechanism {
   virtual MechanismTraits traits() const = 0;
   // The attended values [T, H*K], placed as q.
   virtual Variable attend(Tape& tape, const AttentionInput& input) const = 0;
+  // For one sequence of at most `capacity` tokens; null when keys and values are all it needs.
+  virtual std::unique_ptr<MechanismState> make_state(ExecutionContext& execution,
+                                                     std::int64_t capacity) const;
 };
 
 }  // namespace filigree

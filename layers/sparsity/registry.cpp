@@ -7,11 +7,20 @@ namespace {
 
 struct Entry {
   const char* name;
-  std::unique_ptr<AttentionMechanism> (*make)();
+  std::unique_ptr<AttentionMechanism> (*make)(const MechanismContext&);
+  bool learns = false;
 };
 
 constexpr Entry kMechanisms[] = {
     {"dense", make_dense_mechanism},
+    {"adaptive", make_adaptive_mechanism, true},
+    {"sliding_window", make_sliding_window_mechanism},
+    {"deepspeed_fixed", make_deepspeed_fixed_mechanism},
+    {"deepspeed_variable", make_deepspeed_variable_mechanism},
+    {"deepspeed_bigbird", make_deepspeed_bigbird_mechanism},
+    {"deepspeed_longformer", make_deepspeed_longformer_mechanism},
+    {"deepspeed_sliding", make_deepspeed_sliding_mechanism},
+    {"s2_strided", make_s2_strided_mechanism},
 };
 
 }  // namespace
@@ -34,10 +43,29 @@ std::string unknown_mechanism(const std::string& name) {
              nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
 }
 
-std::unique_ptr<AttentionMechanism> make_mechanism(const std::string& name) {
+bool mechanism_learns(const std::string& name) {
   for (const Entry& entry : kMechanisms)
-    if (name == entry.name) return entry.make();
+    if (name == entry.name) return entry.learns;
+  return false;
+}
+
+std::int64_t mechanism_parameters(const ModelConfig& config) {
+  if (!mechanism_learns(config.mechanism)) return 0;
+  const std::int64_t gate_dim =
+      config.sparsity.gate_dim == 0 ? config.head_dim : config.sparsity.gate_dim;
+  return 2 * config.heads * gate_dim * config.head_dim;
+}
+
+std::unique_ptr<AttentionMechanism> make_mechanism(const MechanismContext& context) {
+  const std::string& name = context.config.mechanism;
+  for (const Entry& entry : kMechanisms)
+    if (name == entry.name) return entry.make(context);
   throw UserError(str("model.mechanism = ", name, ": ", unknown_mechanism(name)));
+}
+
+std::unique_ptr<MechanismState> AttentionMechanism::make_state(ExecutionContext&,
+                                                               std::int64_t) const {
+  return nullptr;
 }
 
 }  // namespace filigree

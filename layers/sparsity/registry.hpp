@@ -12,8 +12,30 @@ namespace filigree {
 std::vector<std::string> mechanism_names();
 // Why `name` is no mechanism, with the nearest one; "" when it is one.
 std::string unknown_mechanism(const std::string& name);
-std::unique_ptr<AttentionMechanism> make_mechanism(const std::string& name);
+// Whether it has a gate to train.
+bool mechanism_learns(const std::string& name);
+// Weights that the mechanism of a resolved configuration owns, per layer.
+std::int64_t mechanism_parameters(const ModelConfig& config);
 
-std::unique_ptr<AttentionMechanism> make_dense_mechanism();  // sparsity/dense.cpp
+// The one that context.config.mechanism names. Throws UserError when there is none of that name.
+std::unique_ptr<AttentionMechanism> make_mechanism(const MechanismContext& context);
+
+// dense.cpp
+std::unique_ptr<AttentionMechanism> make_dense_mechanism(const MechanismContext& context);
+// adaptive.cpp
+std::unique_ptr<AttentionMechanism> make_adaptive_mechanism(const MechanismContext& context);
+// sliding_window.cpp
+std::unique_ptr<AttentionMechanism> make_sliding_window_mechanism(const MechanismContext& context);
+// fixed_layouts.cpp
+std::unique_ptr<AttentionMechanism> make_deepspeed_fixed_mechanism(const MechanismContext& context);
+std::unique_ptr<AttentionMechanism> make_deepspeed_variable_mechanism(
+    const MechanismContext& context);
+std::unique_ptr<AttentionMechanism> make_deepspeed_bigbird_mechanism(
+    const MechanismContext& context);
+std::unique_ptr<AttentionMechanism> make_deepspeed_longformer_mechanism(
+    const MechanismContext& context);
+std::unique_ptr<AttentionMechanism> make_deepspeed_sliding_mechanism(
+    const MechanismContext& context);
+std::unique_ptr<AttentionMechanism> make_s2_strided_mechanism(const MechanismContext& context);
 
 }  // namespace filigree

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace filigree {
 
@@ -23,6 +24,20 @@ struct SparsityConfig {
   double distill_share = 0.25;    // share of the query groups compared with the dense map in a step
   std::int64_t warmup_steps = 0;  // steps with dense attention at the start
   std::int64_t ramp_steps = 0;    // steps over which the density then falls from 1 to its target
+
+  // Fixed layouts, in blocks of key_block tokens.
+  std::int64_t local_blocks = 0;   // window; 0: what the layout's authors chose
+  std::int64_t global_blocks = 1;  // read by every later block
+  std::int64_t random_blocks = 1;  // per row of deepspeed_bigbird
+  std::int64_t stride_blocks = 8;  // of s2_strided
+  std::int64_t head_patterns =
+      1;  // of deepspeed_fixed: heads take turns in which blocks are global
+
+  bool distills() const { return learn == "distill" || learn == "both"; }
+  bool learns_end_to_end() const { return learn == "end_to_end" || learn == "both"; }
+
+  // What is wrong for a model of this mechanism and training sequence, one line each.
+  std::vector<std::string> problems(const std::string& mechanism, std::int64_t sequence) const;
 };
 
 }  // namespace filigree

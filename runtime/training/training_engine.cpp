@@ -94,6 +94,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
     info.seed = config_.train.seed;
     info.step = step;
     info.training = true;
+    info.global_batch = config_.train.batch;
     const Variable loss = model_.loss_sum(tape, batch.tokens_T, batch.targets_T, info);
     loss_sum += scalar(loss.value());
     // Sums are complete, and can travel, only once the last micro-step has added its share.

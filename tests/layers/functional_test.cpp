@@ -77,7 +77,7 @@ TEST(Gradcheck, CausalGroupedAttention) {
                              .kv_heads = 2,
                              .head_dim = 4,
                              .scale = 0.5};
-  gradcheck([&](Tape& tape, auto in) { return dense_attention(tape, in[0], in[1], in[2], shape); },
+  gradcheck([&](Tape& tape, auto in) { return attention(tape, in[0], in[1], in[2], shape); },
             {leaf({14, 16}, 1), leaf({14, 8}, 2), leaf({14, 8}, 3)});
 }
 

@@ -1,0 +1,132 @@
+#include "layers/sparsity/gate.hpp"
+
+#include <cmath>
+
+#include "layers/functional/functional.hpp"
+#include "layers/linear.hpp"
+
+namespace filigree {
+namespace {
+
+std::size_t add_projection(const std::string& name, std::int64_t rows, std::int64_t columns,
+                           const MechanismContext& context) {
+  Parameter weight =
+      make_parameter(name + ".weight", rows, columns, Placement::sharded(0), context.mesh);
+  // Features of the scale of their inputs: scores mean something from the first step on.
+  weight.initialisation.deviation = 1.0 / std::sqrt(static_cast<double>(columns));
+  weight.decays = false;
+  return context.store.add(std::move(weight));
+}
+
+// 0, step, 2 step, ... for each of `batch` sequences.
+Tensor starts(std::int64_t batch, std::int64_t count, std::int64_t step, std::int64_t first = 0) {
+  const Tensor positions = Tensor::empty({batch * count}, DType::i32);
+  for (std::int64_t i = 0; i < batch * count; ++i)
+    positions.data<std::int32_t>()[i] = static_cast<std::int32_t>(first + i % count * step);
+  return positions;
+}
+
+}  // namespace
+
+BlockGate::BlockGate(const MechanismContext& context)
+    : store_(&context.store),
+      heads_(context.config.heads / context.mesh.size(Axis::tensor)),
+      kv_heads_(
+          std::max<std::int64_t>(1, context.config.kv_heads / context.mesh.size(Axis::tensor))),
+      head_dim_(context.config.head_dim),
+      gate_dim_(context.config.sparsity.gate_dim == 0 ? head_dim_
+                                                      : context.config.sparsity.gate_dim),
+      key_block_(context.config.sparsity.key_block),
+      rope_theta_(context.config.rope_theta) {
+  const std::int64_t rows = context.config.heads * gate_dim_;
+  query_ = add_projection(context.name + ".gate.query", rows, head_dim_, context);
+  key_ = add_projection(context.name + ".gate.key", rows, head_dim_, context);
+}
+
+Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& weight,
+                             std::int64_t input_heads, const Tensor& positions) const {
+  return rope(tape, head_projection(tape, rows, weight, heads_, input_heads), positions, gate_dim_,
+              rope_theta_);
+}
+
+Variable BlockGate::scores(Tape& tape, const Variable& q_raw, const Variable& k_raw,
+                           const BlockGrid& grid) const {
+  const Variable queries =
+      features(tape, group_queries(tape, q_raw, grid.batch, grid.query_block), query_weight(),
+               heads_, starts(grid.batch, grid.groups(), grid.query_block));
+  const Variable keys =
+      features(tape, block_mean_keys(tape, k_raw, grid.batch, grid.key_block), key_weight(),
+               kv_heads_, starts(grid.batch, grid.key_blocks(), grid.key_block));
+  return gate_scores(tape, queries, keys, grid, 1.0 / std::sqrt(static_cast<double>(gate_dim_)));
+}
+
+std::unique_ptr<GateState> BlockGate::make_state(ExecutionContext& execution,
+                                                 std::int64_t capacity) const {
+  const DType dtype = query_weight().value().dtype();
+  auto state = std::make_unique<GateState>();
+  state->keys_MHE = execution.zeros({(capacity + key_block_ - 1) / key_block_, heads_ * gate_dim_},
+                                    dtype, MemoryUse::cache);
+  state->pending_TGK =
+      execution.zeros({key_block_, kv_heads_ * head_dim_}, dtype, MemoryUse::cache);
+  state->group_query_HE = execution.zeros({1, heads_ * gate_dim_}, dtype, MemoryUse::cache);
+  return state;
+}
+
+// Pools the blocks that the new tokens finish, and keeps the raw keys of the one they leave open.
+void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& state) const {
+  const Tensor fresh = input.k_raw_TGK.value();
+  const std::int64_t waiting = state.length % key_block_, count = fresh.dim(0);
+  const Tensor rows =
+      tape.execution().empty({waiting + count, fresh.dim(1)}, fresh.dtype(), MemoryUse::workspace);
+  rows.rows(0, waiting).copy_from(state.pending_TGK.rows(0, waiting));
+  rows.rows(waiting, waiting + count).copy_from(fresh);
+  const std::int64_t first = state.length / key_block_, finished = rows.dim(0) / key_block_;
+  const std::int64_t used = finished * key_block_;
+  if (finished > 0) {
+    const Variable means = block_mean_keys(
+        tape, Variable(rows.rows(0, used), input.k_raw_TGK.placements()), 1, key_block_);
+    const Variable keys = features(tape, means, key_weight(), kv_heads_,
+                                   starts(1, finished, key_block_, first * key_block_));
+    state.keys_MHE.rows(first, first + finished).copy_from(keys.value());
+  }
+  state.pending_TGK.rows(0, rows.dim(0) - used).copy_from(rows.rows(used, rows.dim(0)));
+}
+
+// Features of the groups' first tokens: of the group that is already under way from the state.
+Variable BlockGate::append_queries(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
+                                   GateState& state) const {
+  const Tensor fresh = input.q_raw_THK.value();
+  const std::int64_t groups = grid.groups(), begun = state.length % grid.query_block == 0 ? 0 : 1;
+  const Tensor queries =
+      tape.execution().empty({groups, heads_ * gate_dim_}, fresh.dtype(), MemoryUse::workspace);
+  if (begun > 0) queries.rows(0, 1).copy_from(state.group_query_HE);
+  if (groups > begun) {
+    const std::int64_t skipped = grid.first_position(begun) - state.length;
+    const Variable first_tokens = group_queries(
+        tape, Variable(fresh.rows(skipped, fresh.dim(0)), input.q_raw_THK.placements()), 1,
+        grid.query_block);
+    queries.rows(begun, groups)
+        .copy_from(features(tape, first_tokens, query_weight(), heads_,
+                            starts(1, groups - begun, grid.query_block, grid.first_position(begun)))
+                       .value());
+  }
+  state.group_query_HE.copy_from(queries.rows(groups - 1, groups));
+  return Variable(queries, input.q_raw_THK.placements());
+}
+
+Variable BlockGate::append(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
+                           GateState& state) const {
+  FILIGREE_CHECK_EQ(state.length, grid.query_offset, "tokens that the gate has seen");
+  append_keys(tape, input, state);
+  const Variable queries = append_queries(tape, input, grid, state);
+  state.length += grid.query_length;
+  return queries;
+}
+
+Variable BlockGate::scores_of(Tape& tape, const Variable& queries, const BlockGrid& grid,
+                              const GateState& state) const {
+  const Variable keys(state.keys_MHE.rows(0, grid.key_blocks()), queries.placements());
+  return gate_scores(tape, queries, keys, grid, 1.0 / std::sqrt(static_cast<double>(gate_dim_)));
+}
+
+}  // namespace filigree

@@ -1,0 +1,57 @@
+// The gate of the adaptive mechanism: scores of key blocks for groups of queries, from what the
+// projections gave before position embedding (after Gao et al. 2024, "SeerAttention",
+// arXiv 2410.13276, with a choice that is strictly causal).
+//
+//   z[n,m] = <rope(W_q q[first token of group n]), rope(W_k mean of k over block m)> / sqrt(E)
+//
+// per query head, rotated to the position of that token and of the block's first one. Only blocks
+// that are finished before that token have a score.
+#pragma once
+
+#include "layers/functional/gate.hpp"
+#include "layers/sparsity/mechanism.hpp"
+
+namespace filigree {
+
+// The gate's side of the cache: features of finished blocks, and what the unfinished block and the
+// current group will need.
+struct GateState final : MechanismState {
+  Tensor keys_MHE;          // [blocks of the capacity, H*E]; rows of unfinished blocks are zero
+  Tensor pending_TGK;       // [key_block, G*K]: raw keys of the unfinished block
+  Tensor group_query_HE;    // [1, H*E] of the group that the last token belongs to
+  std::int64_t length = 0;  // tokens seen
+};
+
+class BlockGate {
+ public:
+  explicit BlockGate(const MechanismContext& context);
+
+  // Scores of whole sequences [B,H,N,M].
+  Variable scores(Tape& tape, const Variable& q_raw_THK, const Variable& k_raw_TGK,
+                  const BlockGrid& grid) const;
+
+  // Decoding: takes in `input`'s new tokens, which follow state.length others, and returns the
+  // features of the groups that they belong to [N, H*E]; then the scores of those groups.
+  Variable append(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
+                  GateState& state) const;
+  Variable scores_of(Tape& tape, const Variable& queries_NHE, const BlockGrid& grid,
+                     const GateState& state) const;
+  std::unique_ptr<GateState> make_state(ExecutionContext& execution, std::int64_t capacity) const;
+
+  const Variable& query_weight() const { return store_->variable(query_); }
+  const Variable& key_weight() const { return store_->variable(key_); }
+
+ private:
+  Variable features(Tape& tape, const Variable& rows, const Variable& weight,
+                    std::int64_t input_heads, const Tensor& positions) const;
+  void append_keys(Tape& tape, const AttentionInput& input, GateState& state) const;
+  Variable append_queries(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
+                          GateState& state) const;
+
+  ParameterStore* store_;
+  std::size_t query_, key_;
+  std::int64_t heads_, kv_heads_, head_dim_, gate_dim_, key_block_;
+  double rope_theta_;
+};
+
+}  // namespace filigree

@@ -1,0 +1,34 @@
+// Measures what a mechanism did, for BatchInfo::statistics.
+#pragma once
+
+#include "kernels/gate/block_grid.hpp"
+#include "layers/functional/gate.hpp"
+#include "layers/sparsity/mechanism.hpp"
+
+namespace filigree {
+
+// How an input is cut into groups and key blocks.
+BlockGrid grid_of(const AttentionShape& shape, std::int64_t query_group, std::int64_t key_block);
+
+// The groups that are compared with the dense map at a step: every round(1 / share)-th, the first
+// of them moving from step to step. At least one where there are groups. i32 [R].
+Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step);
+
+// The oracle of those groups: what dense attention gives to each block. Streamed; q and k after
+// position embedding. With `statistics`, entropy and largest logit are added to it.
+GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& input,
+                         const BlockGrid& grid, const Tensor& groups_R, const Tensor& dense_heads_H,
+                         LayerStatistics* statistics);
+
+// Adds pairs and, where the pattern has lists, listed and forced blocks.
+void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
+                     const AttentionPattern& pattern, LayerStatistics& statistics);
+
+// All that can be said without a gate, written to the layer's entry of input.batch.statistics.
+void observe(ExecutionContext& execution, const AttentionInput& input,
+             const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer);
+
+// Sum of all elements, of f64, f32, i64 or u8.
+double sum_of(const Tensor& values);
+
+}  // namespace filigree
