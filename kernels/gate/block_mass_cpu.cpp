@@ -139,19 +139,23 @@ void merge_blocks(const Lanes<A>& lanes) {
   }
 }
 
-// -sum_j p log p of lane i, over the log of its number of keys.
+// -sum_j p log p = log total - sum_j p (s - top) of lane i, over the log of its number of keys. In
+// f64, as it is the difference of larger numbers.
 template <class A>
-A normalised_entropy(const Lanes<A>& lanes, std::int64_t i) {
+double normalised_entropy(const Lanes<A>& lanes, std::int64_t i) {
   const A keys = lanes.end_L[i] - lanes.begin_L[i];
   if (keys <= 1) return 0;
-  const A log_total = std::log(lanes.total_L[i]);
-  A entropy = 0;
+  double below = 0;  // sum_j exp(s - top) (s - top)
   for (std::int64_t m = lanes.blocks.begin; m < lanes.blocks.end; ++m) {
     const std::int64_t at = m * lanes.stride + i;
-    const A log_top = lanes.maximum_ML[at] - lanes.top_L[i] - log_total, p = std::exp(log_top);
-    if (p > 0) entropy -= p * (lanes.moment_ML[at] + log_top * lanes.sum_ML[at]);
+    const double shift = static_cast<double>(lanes.maximum_ML[at] - lanes.top_L[i]);
+    const double factor = std::exp(shift);
+    if (factor > 0)
+      below += factor * (static_cast<double>(lanes.moment_ML[at]) +
+                         shift * static_cast<double>(lanes.sum_ML[at]));
   }
-  return entropy / std::log(keys);
+  const double total = static_cast<double>(lanes.total_L[i]);
+  return (std::log(total) - below / total) / std::log(static_cast<double>(keys));
 }
 
 template <class A>
@@ -174,9 +178,9 @@ void write_group(const BlockMassTeacher::Arguments& a, const Task& task, const L
   a.weight_BHR.data<A>()[row] =
       normalise_teacher(candidates, M, is_dense_head(a.dense_heads_H, task.h), g);
   if (a.entropy_BHR.defined()) {
-    A sum = 0;
+    double sum = 0;
     for (std::int64_t i = 0; i < queries; ++i) sum += normalised_entropy(lanes, first_lane + i);
-    a.entropy_BHR.data<A>()[row] = sum / static_cast<A>(queries);
+    a.entropy_BHR.data<A>()[row] = static_cast<A>(sum / static_cast<double>(queries));
   }
   if (a.largest_BHR.defined())
     a.largest_BHR.data<A>()[row] =

@@ -39,16 +39,17 @@ void group(const BlockMassTeacher::Arguments& a, std::int64_t b, std::int64_t h,
   for (std::int64_t i = begin; i < a.grid.end_position(n); ++i) {
     const BlockRange keys = visible_key_range(a.grid, b, i);
     const std::vector<A> s = logits<T>(a, b, h, i, keys);
-    A top = -std::numeric_limits<A>::infinity(), sum = 0, entropy = 0;
+    A top = -std::numeric_limits<A>::infinity(), sum = 0, below = 0;
     for (const A value : s) top = std::max(top, value);
     for (const A value : s) sum += std::exp(value - top);
-    const A lse = top + std::log(sum);
     for (std::int64_t j = keys.begin; j < keys.end; ++j) {
-      const A log_p = s[j - keys.begin] - lse, p = std::exp(log_p);
+      const A shift = s[j - keys.begin] - top, p = std::exp(shift) / sum;
       A& at = g[j / a.grid.key_block];
       at = a.statistic == BlockStatistic::maximum ? std::max(at, p) : at + p;
-      entropy -= p * log_p;
+      below += p * shift;
     }
+    // log p = shift - log(sum)
+    const A entropy = std::log(sum) - below;
     if (keys.size() > 1) entropies += entropy / std::log(static_cast<A>(keys.size()));
     largest = std::max(largest, top);
   }
