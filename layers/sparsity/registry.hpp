@@ -20,13 +20,10 @@ std::int64_t mechanism_parameters(const ModelConfig& config);
 // The one that context.config.mechanism names. Throws UserError when there is none of that name.
 std::unique_ptr<AttentionMechanism> make_mechanism(const MechanismContext& context);
 
-// dense.cpp
+// make_<name>_mechanism() is in sparsity/<name>.cpp.
 std::unique_ptr<AttentionMechanism> make_dense_mechanism(const MechanismContext& context);
-// adaptive.cpp
 std::unique_ptr<AttentionMechanism> make_adaptive_mechanism(const MechanismContext& context);
-// sliding_window.cpp
 std::unique_ptr<AttentionMechanism> make_sliding_window_mechanism(const MechanismContext& context);
-// fixed_layouts.cpp
 std::unique_ptr<AttentionMechanism> make_deepspeed_fixed_mechanism(const MechanismContext& context);
 std::unique_ptr<AttentionMechanism> make_deepspeed_variable_mechanism(
     const MechanismContext& context);

@@ -97,8 +97,9 @@ def registry_problems(root, files):
                            stems(r"kernels/\w+/(\w+)_reference\.cpp"), "register_{0} (kernels/*/{0}_reference.cpp)")
     registry = "layers/sparsity/registry.cpp"
     if registry in texts:
-        yield from compare(registry, names_in(texts[registry], r"\bmake_(\w+)_mechanism\b"),
-                           stems(r"layers/sparsity/(\w+)\.cpp") - {"registry"},
+        mechanisms = {stem for stem in stems(r"layers/sparsity/(\w+)\.cpp")
+                      if re.search(rf"\bmake_{stem}_mechanism\(", texts[f"layers/sparsity/{stem}.cpp"])}
+        yield from compare(registry, names_in(texts[registry], r"\bmake_(\w+)_mechanism\b"), mechanisms,
                            "make_{0}_mechanism (layers/sparsity/{0}.cpp)")
     registry = "data_pipeline/registry.cpp"
     if registry in texts:

@@ -18,7 +18,9 @@ CLEAN = {
     "parallel/mesh.hpp": '#pragma once\n#include "runtime/autograd/tape.hpp"\n',
     "parallel/README.md": "# parallel\n",
     "layers/sparsity/registry.cpp": "auto list = {make_dense_mechanism};\n",
-    "layers/sparsity/dense.cpp": '#include "kernels/norm/norm.hpp"\n#include "parallel/mesh.hpp"\n',
+    "layers/sparsity/dense.cpp": '#include "kernels/norm/norm.hpp"\n#include "parallel/mesh.hpp"\n'
+                                 "Mechanism make_dense_mechanism() {}\n",
+    "layers/sparsity/helper.cpp": "int no_mechanism_here;\n",
     "layers/README.md": "# layers\n",
     "launch/registry.cpp": "auto list = {train_command()};\n",
     "launch/commands/train.cpp": '#include "parallel/mesh.hpp"\nCommand train_command() {}\n',
@@ -75,7 +77,8 @@ class Planted(unittest.TestCase):
         self.expect({}, "lists register_norm", removed=["kernels/norm/norm_reference.cpp"])
 
     def test_missing_mechanism(self):
-        self.expect({"layers/sparsity/window.cpp": "int a;\n"}, "add the line for make_window_mechanism")
+        self.expect({"layers/sparsity/window.cpp": "Mechanism make_window_mechanism() {}\n"},
+                    "add the line for make_window_mechanism")
 
     def test_missing_importer(self):
         self.expect({"data_pipeline/registry.cpp": "auto list = {};\n", "data_pipeline/README.md": "# data\n",

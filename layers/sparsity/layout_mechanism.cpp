@@ -1,0 +1,81 @@
+#include "layers/sparsity/layout_mechanism.hpp"
+
+#include <numeric>
+
+#include "layers/functional/functional.hpp"
+#include "layers/sparsity/observe.hpp"
+
+namespace filigree {
+namespace {
+
+// The lists of the last decoding step, which most steps use again.
+struct KeptLists final : MechanismState {
+  std::int64_t first_row = -1, blocks = -1;
+  BlockLists lists;
+};
+
+class LayoutMechanism final : public AttentionMechanism {
+ public:
+  LayoutMechanism(std::string_view name, LayoutFunction layout, const MechanismContext& context)
+      : name_(name), layout_(layout), layer_(context.layer), config_(context.config.sparsity) {
+    const std::int64_t heads = context.config.heads / context.mesh.size(Axis::tensor);
+    first_head_ = heads * context.mesh.coordinate(Axis::tensor);
+    layout_(config_, {.heads = 1, .blocks = 1});  // settings that cannot be are refused here
+  }
+  std::string_view name() const override { return name_; }
+  MechanismTraits traits() const override { return {}; }
+
+  Variable attend(Tape& tape, const AttentionInput& input) const override {
+    AttentionPattern pattern;
+    pattern.window = config_.window;
+    pattern.sinks = config_.sinks;
+    pattern.lists = lists(input);
+    if (input.batch.statistics) observe(tape.execution(), input, pattern, config_, layer_);
+    return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
+  }
+
+  std::unique_ptr<MechanismState> make_state(ExecutionContext&, std::int64_t) const override {
+    return std::make_unique<KeptLists>();
+  }
+
+ private:
+  BlockLists lists(const AttentionInput& input) const {
+    const AttentionShape& shape = input.shape;
+    const std::int64_t blocks = key_blocks(shape, config_.key_block);
+    const std::int64_t first_row = shape.query_offset / config_.key_block;
+    auto* const kept = static_cast<KeptLists*>(input.state);
+    if (kept && kept->first_row == first_row && kept->blocks == blocks) return kept->lists;
+    const BlockLayout layout = layout_(config_, {.heads = shape.query_heads,
+                                                 .first_head = first_head_,
+                                                 .blocks = blocks,
+                                                 .causal = shape.causal});
+    const BlockLists made = lists_of(layout, shape.batch, config_.key_block, first_row);
+    if (kept) {
+      kept->first_row = first_row;
+      kept->blocks = blocks;
+      kept->lists = made;
+    }
+    return made;
+  }
+
+  std::string_view name_;
+  LayoutFunction layout_;
+  std::int64_t layer_, first_head_;
+  SparsityConfig config_;
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionMechanism> make_layout_mechanism(std::string_view name,
+                                                          LayoutFunction layout,
+                                                          const MechanismContext& context) {
+  return std::make_unique<LayoutMechanism>(name, layout, context);
+}
+
+std::vector<std::int64_t> first_blocks(std::int64_t count) {
+  std::vector<std::int64_t> blocks(static_cast<std::size_t>(count));
+  std::iota(blocks.begin(), blocks.end(), std::int64_t{0});
+  return blocks;
+}
+
+}  // namespace filigree
