@@ -126,15 +126,13 @@ class Backward {
     const std::int64_t dim = s_.head_dim, stride = padded_dim_, lanes = block.lanes;
     const std::int64_t count = rows.count, key_count = block.keys.count();
     Acc* const total_dq = t.total_dq + n * padded_length_ * stride;
-    for (std::int64_t r = 0; r < count; ++r) {
-      load_rows<Acc, T>(query_rows(a_.q_THK, block.b, block.h), rows.query[r], 1, dim,
-                        t.q + r * stride, stride);
-      load_rows<Acc, T>(query_rows(a_.do_THK, block.b, block.h), rows.query[r], 1, dim,
-                        t.d_o + r * stride, stride);
-    }
-    gather(total_dq, rows.query, count, stride, t.dq);
-    gather(t.total_lse + n * padded_length_, rows.query, count, 1, t.lse);
-    gather(t.total_delta + n * padded_length_, rows.query, count, 1, t.delta);
+    gather_head_rows<Acc, T>(query_rows(a_.q_THK, block.b, block.h), rows.query, count, dim, t.q,
+                             stride);
+    gather_head_rows<Acc, T>(query_rows(a_.do_THK, block.b, block.h), rows.query, count, dim, t.d_o,
+                             stride);
+    gather_rows(total_dq, rows.query, count, stride, t.dq);
+    gather_numbers(t.total_lse + n * padded_length_, rows.query, count, t.lse);
+    gather_numbers(t.total_delta + n * padded_length_, rows.query, count, t.delta);
     kernels_.product({count, lanes, dim, t.q, stride, 1, block.k_KJ, lanes, t.p, lanes, false});
     kernels_.product({count, lanes, dim, t.d_o, stride, 1, block.v_KJ, lanes, t.dp, lanes, false});
     kernels_.row_softmax_gradient({count, lanes, static_cast<Acc>(s_.scale), rows.first, rows.last,
@@ -144,7 +142,7 @@ class Backward {
     kernels_.product({key_count, dim, count, t.dp, 1, lanes, t.q, stride, t.dk, stride, true});
     kernels_.product(
         {count, dim, key_count, t.dp, lanes, 1, block.k.data, block.k.stride, t.dq, stride, true});
-    scatter(t.dq, rows.query, count, stride, total_dq);
+    scatter_rows(t.dq, rows.query, count, stride, total_dq);
     if (!allowed_.has_bias()) return;
     for (std::int64_t r = 0; r < count; ++r)
       if (rows.slot[r] >= 0) a_.dbias_BHNJ.data<Acc>()[rows.slot[r]] += t.bias_gradient[r];

@@ -103,22 +103,20 @@ class Forward {
     const auto queries = const_head_rows<T>(a_.q_THK, b, s_.query_length, h, s_.head_dim);
     const std::int64_t stride = padded_dim_;
     std::int64_t local[kQueryTile];
-    for (std::int64_t r = 0; r < rows.count; ++r) {
-      local[r] = rows.query[r] - begin;
-      load_rows<Acc, T>(queries, rows.query[r], 1, s_.head_dim, t.q + r * stride, stride);
-    }
-    gather(t.total, local, rows.count, stride, t.o);
-    gather(t.total_maximum, local, rows.count, 1, t.maximum);
-    gather(t.total_sum, local, rows.count, 1, t.sum);
+    for (std::int64_t r = 0; r < rows.count; ++r) local[r] = rows.query[r] - begin;
+    gather_head_rows<Acc, T>(queries, rows.query, rows.count, s_.head_dim, t.q, stride);
+    gather_rows(t.total, local, rows.count, stride, t.o);
+    gather_numbers(t.total_maximum, local, rows.count, t.maximum);
+    gather_numbers(t.total_sum, local, rows.count, t.sum);
     kernels_.product(
         {rows.count, lanes, s_.head_dim, t.q, stride, 1, k_KJ, lanes, t.scores, lanes, false});
     kernels_.row_softmax({rows.count, lanes, stride, static_cast<Acc>(s_.scale), rows.first,
                           rows.last, rows.bias, t.scores, t.o, t.maximum, t.sum});
     kernels_.product({rows.count, s_.head_dim, key_count, t.scores, lanes, 1, v.data, v.stride, t.o,
                       stride, true});
-    scatter(t.o, local, rows.count, stride, t.total);
-    scatter(t.maximum, local, rows.count, 1, t.total_maximum);
-    scatter(t.sum, local, rows.count, 1, t.total_sum);
+    scatter_rows(t.o, local, rows.count, stride, t.total);
+    scatter_numbers(t.maximum, local, rows.count, t.total_maximum);
+    scatter_numbers(t.sum, local, rows.count, t.total_sum);
   }
 
   const AttentionForward::Arguments& a_;

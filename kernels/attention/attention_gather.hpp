@@ -114,18 +114,50 @@ class RowGatherer {
   std::int32_t* slots_used_;
 };
 
-// to[r, :] = from[index[r], :] and back, rows of `stride` elements.
+// Rows are short: 64 bytes at a time stay inline, where a call for each row would show.
 template <class Acc>
-void gather(const Acc* from, const std::int64_t* index, std::int64_t count, std::int64_t stride,
-            Acc* to) {
+inline void copy_row(const Acc* from, std::int64_t stride, Acc* to) {
+  for (std::int64_t d = 0; d < stride; d += kTileLanes<Acc>)
+    std::memcpy(to + d, from + d, kTileLanes<Acc> * sizeof(Acc));
+}
+
+// to[r, :] = from[index[r], :] and back; stride is a multiple of kTileLanes.
+template <class Acc>
+void gather_rows(const Acc* from, const std::int64_t* index, std::int64_t count,
+                 std::int64_t stride, Acc* to) {
   for (std::int64_t r = 0; r < count; ++r)
-    std::memcpy(to + r * stride, from + index[r] * stride, stride * sizeof(Acc));
+    copy_row(from + index[r] * stride, stride, to + r * stride);
 }
 template <class Acc>
-void scatter(const Acc* from, const std::int64_t* index, std::int64_t count, std::int64_t stride,
-             Acc* to) {
+void scatter_rows(const Acc* from, const std::int64_t* index, std::int64_t count,
+                  std::int64_t stride, Acc* to) {
   for (std::int64_t r = 0; r < count; ++r)
-    std::memcpy(to + index[r] * stride, from + r * stride, stride * sizeof(Acc));
+    copy_row(from + r * stride, stride, to + index[r] * stride);
+}
+
+// The same from the rows of a head, padded with zeros to `stride`.
+template <class Acc, class T>
+void gather_head_rows(HeadRows<const T> rows, const std::int64_t* index, std::int64_t count,
+                      std::int64_t head_dim, Acc* to, std::int64_t stride) {
+  for (std::int64_t r = 0; r < count; ++r) {
+    if constexpr (std::is_same_v<Acc, T>) {
+      if (head_dim == stride) {
+        copy_row(rows.row(index[r]), stride, to + r * stride);
+        continue;
+      }
+    }
+    load_rows<Acc, T>(rows, index[r], 1, head_dim, to + r * stride, stride);
+  }
+}
+
+// One number per row.
+template <class Acc>
+void gather_numbers(const Acc* from, const std::int64_t* index, std::int64_t count, Acc* to) {
+  for (std::int64_t r = 0; r < count; ++r) to[r] = from[index[r]];
+}
+template <class Acc>
+void scatter_numbers(const Acc* from, const std::int64_t* index, std::int64_t count, Acc* to) {
+  for (std::int64_t r = 0; r < count; ++r) to[index[r]] = from[r];
 }
 
 }  // namespace filigree
