@@ -29,7 +29,9 @@ Shape scores_of(const BlockGrid& grid) {
 TEST(GateScores, MatchTheReference) {
   // Rows of one or two scores: terms of one sign, so that no row is the rest of a cancellation.
   const auto positive = [](double z) { return 1 + 0.25 * z; };
-  for (const BlockGrid& grid : gate_grids())
+  std::vector<BlockGrid> grids = gate_grids();
+  grids.push_back(grid_of(1, 1, 66 * 16, 16, 16));  // one block past a tile of 64
+  for (const BlockGrid& grid : grids)
     for (const std::int64_t width : {8, 33}) {
       SCOPED_TRACE(str(describe(grid), ", width ", width));
       expect_parity<GateScores>([&](TensorSource& source) {
