@@ -77,12 +77,9 @@ class Backward {
   void kv_head(std::int64_t b, std::int64_t g, const TransposedBlocks<T>& k_blocks,
                const TransposedBlocks<T>& v_blocks, const Buffers& t,
                std::int32_t* slots_used) const {
-    std::vector<RowGatherer<Acc>> gatherers;
-    for (std::int64_t n = 0; n < heads_; ++n) {
-      prepare_head(b, g * heads_ + n, n, t);
-      gatherers.emplace_back(allowed_, a_.pattern.bias_BHNJ, b, g * heads_ + n,
-                             Interval{0, allowed_.groups()}, slots_used + n * allowed_.groups());
-    }
+    const std::int64_t groups = allowed_.groups();
+    std::fill(slots_used, slots_used + heads_ * groups, 0);
+    for (std::int64_t n = 0; n < heads_; ++n) prepare_head(b, g * heads_ + n, n, t);
     const std::int64_t key_block = allowed_.key_block(), dim = s_.head_dim;
     const auto k_rows = const_head_rows<T>(a_.k_TGK, b, s_.key_length, g, dim);
     for (std::int64_t m = 0; m < key_blocks(s_, key_block); ++m) {
@@ -90,12 +87,13 @@ class Backward {
       std::fill(t.dk, t.dk + keys.count() * padded_dim_, Acc(0));
       std::fill(t.dv, t.dv + keys.count() * padded_dim_, Acc(0));
       const TileView<Acc> k = view_rows<Acc, T>(k_rows, keys.begin, keys.count(), dim, t.k);
-      for (std::int64_t n = 0; n < heads_ && allowed_.groups() > 0; ++n) {
+      for (std::int64_t n = 0; n < heads_ && groups > 0; ++n) {
         const Block block{
             b, g * heads_ + n, keys, k_blocks.of(b, g, m), v_blocks.of(b, g, m), k_blocks.lanes(),
             k};
-        gatherers[n].for_each(m, keys,
-                              [&](const GatheredRows<Acc>& rows) { tile(block, n, rows, t); });
+        RowGatherer<Acc>(allowed_, a_.pattern.bias_BHNJ, b, block.h, {0, groups},
+                         slots_used + n * groups)
+            .for_each(m, keys, [&](const GatheredRows<Acc>& rows) { tile(block, n, rows, t); });
       }
       write_rows(t.dk, keys.count(), head_rows<T>(a_.dk_TGK, b, s_.key_length, g, dim), keys.begin);
       write_rows(t.dv, keys.count(), head_rows<T>(a_.dv_TGK, b, s_.key_length, g, dim), keys.begin);

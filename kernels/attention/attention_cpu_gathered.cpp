@@ -78,7 +78,8 @@ class Forward {
     std::fill(t.total, t.total + count * padded_dim_, Acc(0));
     std::fill(t.total_maximum, t.total_maximum + count, kMinusInfinity);
     std::fill(t.total_sum, t.total_sum + count, Acc(0));
-    RowGatherer<Acc> gatherer(allowed_, a_.pattern.bias_BHNJ, b, h, groups, slots_used);
+    std::fill(slots_used, slots_used + groups.count(), 0);
+    const RowGatherer<Acc> gatherer(allowed_, a_.pattern.bias_BHNJ, b, h, groups, slots_used);
     const auto values = const_head_rows<T>(a_.v_TGK, b, s_.key_length, g, s_.head_dim);
     for (std::int64_t m = 0; m < key_blocks(s_, allowed_.key_block()); ++m) {
       const Interval keys{m * allowed_.key_block(),

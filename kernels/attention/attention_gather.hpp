@@ -2,8 +2,6 @@
 // query rows that read a block.
 #pragma once
 
-#include <cstring>
-
 #include "kernels/attention/attention_tiles.hpp"
 #include "kernels/cpu/parallel_for.hpp"
 
@@ -59,7 +57,8 @@ struct GatheredRows {
 template <class Acc>
 class RowGatherer {
  public:
-  // slots_used: one number per group of `groups`, the listed blocks that were passed; cleared here.
+  // slots_used: one number per group of `groups`, the listed blocks that were passed: zeros before
+  // block 0.
   RowGatherer(const AllowedKeys& allowed, const Tensor& bias_BHNJ, std::int64_t b, std::int64_t h,
               Interval groups, std::int32_t* slots_used)
       : allowed_(allowed),
@@ -67,15 +66,13 @@ class RowGatherer {
         b_(b),
         h_(h),
         groups_(groups),
-        slots_used_(slots_used) {
-    std::fill(slots_used, slots_used + groups.count(), 0);
-  }
+        slots_used_(slots_used) {}
 
   // Calls visit(GatheredRows) until all rows of the block are done, queries ascending. Has to see
   // every block, from 0 on: the slot of a block in the list of a group is the number of listed
   // blocks before it.
   template <class Visit>
-  void for_each(std::int64_t block, Interval keys, const Visit& visit) {
+  void for_each(std::int64_t block, Interval keys, const Visit& visit) const {
     GatheredRows<Acc> rows;
     const auto flush = [&] {
       if (rows.count > 0) visit(static_cast<const GatheredRows<Acc>&>(rows));
@@ -114,25 +111,18 @@ class RowGatherer {
   std::int32_t* slots_used_;
 };
 
-// Rows are short: 64 bytes at a time stay inline, where a call for each row would show.
-template <class Acc>
-inline void copy_row(const Acc* from, std::int64_t stride, Acc* to) {
-  for (std::int64_t d = 0; d < stride; d += kTileLanes<Acc>)
-    std::memcpy(to + d, from + d, kTileLanes<Acc> * sizeof(Acc));
-}
-
-// to[r, :] = from[index[r], :] and back; stride is a multiple of kTileLanes.
+// to[r, :] = from[index[r], :] and back, rows of `stride` elements.
 template <class Acc>
 void gather_rows(const Acc* from, const std::int64_t* index, std::int64_t count,
                  std::int64_t stride, Acc* to) {
   for (std::int64_t r = 0; r < count; ++r)
-    copy_row(from + index[r] * stride, stride, to + r * stride);
+    std::copy_n(from + index[r] * stride, stride, to + r * stride);
 }
 template <class Acc>
 void scatter_rows(const Acc* from, const std::int64_t* index, std::int64_t count,
                   std::int64_t stride, Acc* to) {
   for (std::int64_t r = 0; r < count; ++r)
-    copy_row(from + r * stride, stride, to + index[r] * stride);
+    std::copy_n(from + r * stride, stride, to + index[r] * stride);
 }
 
 // The same from the rows of a head, padded with zeros to `stride`.
@@ -142,7 +132,7 @@ void gather_head_rows(HeadRows<const T> rows, const std::int64_t* index, std::in
   for (std::int64_t r = 0; r < count; ++r) {
     if constexpr (std::is_same_v<Acc, T>) {
       if (head_dim == stride) {
-        copy_row(rows.row(index[r]), stride, to + r * stride);
+        std::copy_n(rows.row(index[r]), stride, to + r * stride);
         continue;
       }
     }
