@@ -16,37 +16,49 @@ double ramp_progress(const SparsityConfig& config, const BatchInfo& batch) {
 BlockBudget::BlockBudget(const SparsityConfig& config, std::int64_t sequence)
     : config_(config), sequence_(sequence), target_(reference_budgets(1.0)) {}
 
+namespace {
+
+// Blocks of the last group's diagonal that are still to come. They count as listed, or the group
+// would choose others in their place until they come.
+std::int32_t diagonal_to_come(const BlockGrid& grid) {
+  const std::int64_t n = grid.groups() - 1;
+  const std::int64_t last = grid.first_position(n) + grid.query_block - 1;
+  return static_cast<std::int32_t>(last / grid.key_block + 1 -
+                                   group_blocks(grid, 0, n).diagonal.end);
+}
+
+}  // namespace
+
 BlockGrid BlockBudget::reference_grid() const {
   BlockGrid grid;
   grid.batch = grid.heads = 1;
   grid.query_block = config_.query_group;
   grid.key_block = config_.key_block;
-  // Whole groups only, so that no budget depends on where the last one is cut.
-  grid.query_length = (sequence_ + grid.query_block - 1) / grid.query_block * grid.query_block;
-  grid.key_length = grid.query_length;
+  grid.query_length = grid.key_length = sequence_;
   return grid;
 }
 
+// Of whole groups: also the last one's is what it has when the sequence goes on.
 std::vector<std::int32_t> BlockBudget::reference_budgets(double progress) const {
+  if (config_.selection == "threshold" && progress > 0.0) return {};
   const BlockGrid grid = reference_grid();
-  if (progress == 0.0)
-    return std::vector(static_cast<std::size_t>(grid.groups()),
-                       static_cast<std::int32_t>(grid.key_blocks()));
-  if (config_.selection == "density")
-    return budgets_for_density(1.0 - progress * (1.0 - config_.density), grid);
-  if (config_.selection == "threshold") return {};
-  // top_k: from everything down to it, where the falling density meets it.
+  const bool by_density = config_.selection == "density";
+  // The density that is left to fall; of top_k, which has no density of its own, down to nothing.
+  const double density = 1.0 - progress * (by_density ? 1.0 - config_.density : 1.0);
   std::vector<std::int32_t> budgets(static_cast<std::size_t>(grid.groups()));
-  if (progress < 1.0) budgets = budgets_for_density(1.0 - progress, grid);
-  for (std::int32_t& budget : budgets)
-    budget = std::max(budget, static_cast<std::int32_t>(config_.top_k));
+  if (density > 0.0) {
+    budgets = budgets_for_density(density, grid);
+    budgets.back() += diagonal_to_come(grid);
+  }
+  if (config_.selection == "top_k")
+    for (std::int32_t& budget : budgets)
+      budget = std::max(budget, static_cast<std::int32_t>(config_.top_k));
   return budgets;
 }
 
 BlockBudget::Choice BlockBudget::choice(const BlockGrid& grid, bool has_dense_heads,
                                         const BatchInfo& batch) const {
   const double progress = ramp_progress(config_, batch);
-  const std::int64_t groups = grid.groups(), first = grid.query_offset / grid.query_block;
   Choice choice;
   if (config_.selection == "threshold" && progress > 0.0) {
     choice.rule = SelectionRule::threshold;
@@ -56,18 +68,12 @@ BlockBudget::Choice BlockBudget::choice(const BlockGrid& grid, bool has_dense_he
   }
   const std::vector<std::int32_t> reference =
       progress == 1.0 ? target_ : reference_budgets(progress);
+  const std::int64_t groups = grid.groups(), first = grid.query_offset / grid.query_block;
   std::vector<std::int32_t> budgets;
-  for (std::int64_t n = 0; n < groups; ++n)
-    budgets.push_back(reference[static_cast<std::size_t>(
-        std::min<std::int64_t>(first + n, std::ssize(reference) - 1))]);
-  if (groups > 0) {
-    // Blocks of the last group's diagonal that are still to come count as listed, or the group
-    // would choose others in their place.
-    const std::int64_t last = grid.first_position(groups - 1) + grid.query_block - 1;
-    const std::int64_t whole = last / grid.key_block + 1;
-    budgets.back() -=
-        static_cast<std::int32_t>(whole - group_blocks(grid, 0, groups - 1).diagonal.end);
-  }
+  for (std::int64_t n = first; n < first + groups; ++n)
+    budgets.push_back(
+        reference[static_cast<std::size_t>(std::min<std::int64_t>(n, std::ssize(reference) - 1))]);
+  if (groups > 0) budgets.back() -= diagonal_to_come(grid);
   choice.budgets_N = Tensor::from<std::int32_t>({groups}, budgets);
   choice.capacity = list_capacity(grid, budgets, has_dense_heads);
   return choice;

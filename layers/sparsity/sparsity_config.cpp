@@ -79,8 +79,6 @@ std::vector<std::string> SparsityConfig::problems(const std::string& mechanism,
   check_blocks(*this, sequence, lines);
   lines.require(query_group >= 1 && query_group <= 128, "query_group", query_group,
                 "must lie in 1..128 tokens");
-  lines.require(query_group <= std::max<std::int64_t>(1, sequence) || mechanism != "adaptive",
-                "query_group", query_group, "is longer than model.sequence = ", sequence);
   lines.require_at_least(0, "window", window);
   lines.require_at_least(0, "sinks", sinks);
   lines.require(mechanism != "sliding_window" || window >= 1, "window", window,

@@ -116,6 +116,23 @@ inline void expect_same_as_one_rank(std::shared_ptr<Communicator> world, const M
   expect_slices("value", grid, grid.parameters().master(), single, single.parameters().master());
 }
 
+// A gate for each of four heads, one of them dense, on two key/value heads, which four tensor ranks
+// share; warm-up, ramp and target density are met within the three steps.
+inline RunConfig adaptive_layout_config(const std::string& learn) {
+  RunConfig config = layout_config();
+  config.model.mechanism = "adaptive";
+  config.model.sequence = 100;
+  config.model.sparsity.key_block = 16;
+  config.model.sparsity.query_group = 16;
+  config.model.sparsity.density = 0.8;
+  config.model.sparsity.learn = learn;
+  config.model.sparsity.distill_share = 0.5;
+  config.model.sparsity.warmup_steps = 1;
+  config.model.sparsity.ramp_steps = 2;
+  config.model = config.model.resolved(0);
+  return config;
+}
+
 // Every variant of the model that treats placements differently.
 inline std::vector<RunConfig> layout_configs() {
   std::vector<RunConfig> configs(3, layout_config());
@@ -123,6 +140,15 @@ inline std::vector<RunConfig> layout_configs() {
   configs[1].model.recompute = "block";
   configs[2].model.kv_heads = 4;
   configs[2].model.recompute = "attention";
+  configs.push_back(adaptive_layout_config("both"));
+  configs.push_back(adaptive_layout_config("end_to_end"));
+  configs.back().model.recompute = "block";
+  configs.push_back(adaptive_layout_config("none"));
+  configs.back().model.sparsity.query_group = 3;
+  configs.push_back(layout_config());
+  configs.back().model.mechanism = "deepspeed_bigbird";  // differs from head to head
+  configs.back().model.sequence = 70;
+  configs.back().model.sparsity.key_block = 16;
   return configs;
 }
 
