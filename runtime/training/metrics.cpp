@@ -60,6 +60,8 @@ nlohmann::ordered_json to_json(const StepReport& report) {
               {"gradient_norm", report.gradient_norm},
               {"tokens", report.tokens},
               {"skipped", report.skipped},
+              {"executed_flops", report.executed_flops},
+              {"dense_flops", report.dense_flops},
               {"timing", Json{{"seconds", timing.seconds},
                               {"communication_seconds", timing.communication_seconds},
                               {"data_wait_seconds", timing.data_wait_seconds},
@@ -112,13 +114,26 @@ void MetricsFile::write_line(const nlohmann::ordered_json& line) {
   if (!out_) throw UserError(str("cannot write ", path_, "; check free space"));
 }
 
+namespace {
+
+// "61.2% of dense work | " where blocks were skipped.
+std::string skipped_share(const StepReport& report) {
+  if (report.executed_flops >= report.dense_flops) return "";
+  const double share =
+      static_cast<double>(report.executed_flops) / static_cast<double>(report.dense_flops);
+  return fixed(100.0 * share, 1) + "% of dense work | ";
+}
+
+}  // namespace
+
 std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds) {
   const StepTiming& timing = report.timing;
   return str("step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
              scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3), " | ",
              readable_count(timing.tokens_per_second), " tok/s | ",
              with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
-             "FLOP/s | ", readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
+             "FLOP/s | ", skipped_share(report),
+             readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
              readable_time(eta_seconds), report.skipped ? " | skipped" : "");
 }
 

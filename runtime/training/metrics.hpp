@@ -12,12 +12,14 @@ namespace filigree {
 
 // How long the step took and what it cost on this rank; varies from run to run.
 struct StepTiming {
-  double seconds = 0;                 // wall time of the step
-  double communication_seconds = 0;   // inside collectives
-  double data_wait_seconds = 0;       // waiting for the reader
-  double tokens_per_second = 0;       // of the whole job
-  double model_flops_per_second = 0;  // of the whole job; recomputed work does not count
-  std::int64_t peak_bytes = 0;        // most memory handed out at once so far
+  double seconds = 0;                // wall time of the step
+  double communication_seconds = 0;  // inside collectives
+  double data_wait_seconds = 0;      // waiting for the reader
+  double tokens_per_second = 0;      // of the whole job
+  // Of the whole job. What the model's formula costs, recomputed work not counted; once blocks are
+  // skipped the formula no longer holds, and it is what the kernels executed.
+  double model_flops_per_second = 0;
+  std::int64_t peak_bytes = 0;  // most memory handed out at once so far
 };
 
 // One optimizer step. Everything but `timing` is a function of configuration, data and layout only.
@@ -28,6 +30,9 @@ struct StepReport {
   double gradient_norm = 0;  // before clipping
   std::int64_t tokens = 0;   // consumed by the run so far
   bool skipped = false;      // loss or gradient was not finite: nothing was updated
+  // Floating-point operations of all kernels on all ranks, and what they would have been with no
+  // block skipped.
+  std::int64_t executed_flops = 0, dense_flops = 0;
   StepTiming timing;
 };
 

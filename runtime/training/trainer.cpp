@@ -1,5 +1,6 @@
 #include "runtime/training/trainer.hpp"
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -36,6 +37,7 @@ class Trainer {
   void take_up();
   std::string newest_verified();
   StepReport one_step(LoaderSource& source);
+  void count_work(StepReport& report);
   void account(const StepResult& result);
   void report(const StepReport& report);
   void stop_if_stuck(const StepReport& step);
@@ -195,6 +197,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double communication = communication_seconds(mesh_);
   const double waited = source.wait_seconds();
 
+  engine_->context().work = {};
   const StepResult result = engine_->step(source, step);
   account(result);
 
@@ -211,10 +214,24 @@ StepReport Trainer::one_step(LoaderSource& source) {
   report.timing.communication_seconds = communication_seconds(mesh_) - communication;
   report.timing.data_wait_seconds = source.wait_seconds() - waited;
   report.timing.tokens_per_second = tokens / seconds;
+  count_work(report);
+  const double dense_model_flops =
+      3.0 * config_.model.forward_flops_per_token(config_.model.sequence) * tokens;
   report.timing.model_flops_per_second =
-      3.0 * config_.model.forward_flops_per_token(config_.model.sequence) * tokens / seconds;
+      (report.executed_flops < report.dense_flops ? static_cast<double>(report.executed_flops)
+                                                  : dense_model_flops) /
+      seconds;
   report.timing.peak_bytes = allocator_->peak_bytes();
   return report;
+}
+
+// What the kernels of all ranks did in the step.
+void Trainer::count_work(StepReport& report) {
+  const Work& work = engine_->context().work;
+  const Tensor sums = Tensor::from<std::int64_t>({2}, std::array{work.flops, work.dense_flops});
+  mesh_.world().all_reduce(sums);
+  report.executed_flops = sums.data<std::int64_t>()[0];
+  report.dense_flops = sums.data<std::int64_t>()[1];
 }
 
 void Trainer::account(const StepResult& result) {
