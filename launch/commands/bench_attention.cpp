@@ -81,10 +81,11 @@ std::string heading(const AttentionBenchSettings& s, double peak_gflops) {
   return str("Causal attention in f32, ", s.heads, " query and ", s.kv_heads,
              " key/value heads of ", s.head_dim, ", on ", s.threads,
              s.threads == 1 ? " thread" : " threads", ".\nMeasured peak of multiply-adds: ", peak,
-             " GFLOP/s.\n\ngroup: queries that share a list; block: keys of an entry; read: share "
-             "of the causal pairs that is read\n(first, previous and own blocks always are). "
-             "faster: dense time over sparse time. /pair: rate of\npairs read, relative to dense. "
-             "peak: share of the measured peak that the pairs read reach.\n\n");
+             " GFLOP/s.\n\n"
+             "group: queries that share a list; block: keys of an entry; read: share of the causal "
+             "pairs that is read\n(first, previous and own blocks always are; densities below "
+             "theirs are left out). faster: dense time\nover sparse time. /pair: rate of pairs "
+             "read, relative to dense. peak: share of the measured peak.\n\n");
 }
 
 nlohmann::json timing_json(const AttentionTiming& t) {

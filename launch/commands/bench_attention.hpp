@@ -34,7 +34,7 @@ struct AttentionMeasurement {
 };
 
 // Causal attention in f32 over lists of blocks drawn at random; first, previous and own blocks
-// always.
+// always. A density that reads the same pairs as the one before is left out.
 std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings);
 
 }  // namespace filigree
