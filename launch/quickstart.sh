@@ -44,7 +44,7 @@ install_packages() {
 
 build_program() {
   headline "2/6  Build (a few minutes the first time; output in build/cpu-release.log)"
-  build cpu-release filigree
+  build cpu-release OFF filigree
   say "Built $filigree"
 }
 

@@ -89,14 +89,15 @@ drop_root() {
   exec sudo -u "$SUDO_USER" -H "$filigree_root/$self" "$@"
 }
 
-# build PRESET TARGET...: configures and builds into build/PRESET.
+# build PRESET ON|OFF TARGET...: configures, with the tests or without them and what they need, and builds into
+# build/PRESET.
 build() {
-  local preset=$1
-  shift
+  local preset=$1 tests=$2
+  shift 2
   local log=$filigree_root/build/$preset.log
   have cmake || fail "cmake was not found" "On Debian or Ubuntu: apt-get install $(packages_of build | tr '\n' ' ')"
   mkdir -p "$filigree_root/build"
-  (cd "$filigree_root" && cmake --preset "$preset") >"$log" 2>&1 || {
+  (cd "$filigree_root" && cmake --preset "$preset" -DFILIGREE_TESTS="$tests") >"$log" 2>&1 || {
     grep -A 4 'CMake Error' "$log" >&2
     fail "configuring failed; the whole output is in $log"
   }

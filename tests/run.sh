@@ -50,7 +50,7 @@ drop_root --no-install "${arguments[@]}"
 cd "$filigree_root"
 
 headline "Build (output in build/$preset.log)"
-build "$preset" all
+build "$preset" ON all
 say "Built build/$preset"
 
 headline "Tests"
