@@ -20,8 +20,8 @@ struct BatchInfo {
   // Sequences of the whole step, over all ranks and micro-steps; 0: `batch` is all. What an
   // auxiliary loss is averaged over.
   std::int64_t global_batch = 0;
-  // Where attention layers put what they did, layer i overwriting entry i; null: they do not
-  // measure. Lives until the backward pass has ended, which may run layers again.
+  // Where attention layers put what they did, layer i overwriting entry i of one per layer; null:
+  // they do not measure. Lives until the backward pass has ended, which may run layers again.
   std::vector<LayerStatistics>* statistics = nullptr;
 };
 

@@ -155,6 +155,13 @@ TEST_P(MechanismConformance, StatisticsSayWhatWasRead) {
   }
 }
 
+TEST_P(MechanismConformance, NoSequencesGiveNoPredictions) {
+  TinyModel tiny(config(), mesh_);
+  const Tensor none = Tensor::empty({0}, DType::i32);
+  for (const auto& batch : {sequences(0, kSequence), sequences(1, 0)})
+    EXPECT_EQ(tiny.model.log_probabilities(tiny.execution, none, none, batch).numel(), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, MechanismConformance, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });
 
