@@ -8,7 +8,8 @@ from harness import ROOT, ProgramTest
 class CommandLine(ProgramTest):
     def test_help_and_version(self):
         text = self.succeed("--help")
-        for name in ["train", "eval", "score", "generate", "data tokenize", "data inspect", "bench scale", "bench kernels"]:
+        for name in ["train", "eval", "score", "generate", "data tokenize", "data inspect", "bench scale", "bench kernels",
+                     "bench attention"]:
             self.assertIn(f"\n  {name} ", text)
         self.assertRegex(self.succeed("--version"), r"^filigree \d+\.\d+\.\d+\n$")
 
