@@ -1,6 +1,7 @@
 #include "launch/command.hpp"
 #include "launch/commands/bench_attention.hpp"
 #include "launch/commands/bench_kernels.hpp"
+#include "launch/commands/bench_quality.hpp"
 #include "launch/commands/bench_scale.hpp"
 #include "launch/commands/data_inspect.hpp"
 #include "launch/commands/data_tokenize.hpp"
@@ -16,6 +17,7 @@ const std::vector<Command>& commands() {
       data_tokenize_command(), data_inspect_command(),  train_command(),
       eval_command(),          score_command(),         generate_command(),
       bench_scale_command(),   bench_kernels_command(), bench_attention_command(),
+      bench_quality_command(),
   };
   return list;
 }

@@ -1,0 +1,209 @@
+#include "runtime/training/quality_benchmark.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "layers/sparsity/layer_statistics.hpp"
+#include "runtime/training/loader_source.hpp"
+#include "runtime/training/training_engine.hpp"
+
+namespace filigree {
+namespace {
+
+struct Sum {
+  double total = 0.0;
+  std::int64_t count = 0;
+  void add(double value) {
+    total += value;
+    ++count;
+  }
+  double mean() const { return total / static_cast<double>(count); }
+};
+
+// Windows of `length` tokens of a split, as a batch.
+TokenBatch windows(const TokenDataset& dataset, std::int64_t first, std::int64_t rows,
+                   std::int64_t length) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(rows * length + 1));
+  dataset.read(first * length, ids);
+  const std::span<const std::int32_t> all(ids);
+  TokenBatch batch;
+  batch.batch = rows;
+  batch.length = length;
+  batch.tokens_T = Tensor::from<std::int32_t>({rows * length}, all.first(all.size() - 1));
+  batch.targets_T = Tensor::from<std::int32_t>({rows * length}, all.last(all.size() - 1));
+  return batch;
+}
+
+BatchInfo info_of(const TokenBatch& batch) {
+  BatchInfo info;
+  info.batch = batch.batch;
+  info.length = batch.length;
+  info.positions_T = sequential_positions(batch.batch, batch.length);
+  return info;
+}
+
+// Share of the causal pairs that the model reads of a batch, over layers and heads.
+double density_of(const LanguageModel& model, const TokenBatch& batch, ExecutionContext& context) {
+  std::vector<LayerStatistics> layers(static_cast<std::size_t>(model.config().layers));
+  BatchInfo info = info_of(batch);
+  info.statistics = &layers;
+  std::vector<std::int32_t> targets(batch.targets_T.span<std::int32_t>().begin(),
+                                    batch.targets_T.span<std::int32_t>().end());
+  for (std::int32_t& target : targets) target = std::max(target, 0);
+  model.log_probabilities(context, batch.tokens_T,
+                          Tensor::from<std::int32_t>(batch.targets_T.shape(), targets), info);
+  LayerStatistics all;
+  for (const LayerStatistics& layer : layers) all.add(layer);
+  return all.density();
+}
+
+std::unique_ptr<MicroBatchSource> make_source(const RunConfig& config, const QualityTask& task,
+                                              const RecallShape& recall, const Mesh& mesh) {
+  if (!task.is_text()) return std::make_unique<RecallSource>(recall, config, mesh);
+  return std::make_unique<LoaderSource>(*task.train, config, mesh, 0);
+}
+
+// `tokens_per_target` undoes that the engine's loss is a mean over all tokens, with a target or
+// not.
+void train(TrainingEngine& engine, MicroBatchSource& source, const RunConfig& run,
+           double tokens_per_target, const QualityProgress& progress, QualityResult& result) {
+  // The other variants are timed over the same steps.
+  const std::int64_t settling = std::min(
+      run.train.steps - 1, run.model.sparsity.warmup_steps + run.model.sparsity.ramp_steps);
+  Work settled;
+  double seconds = 0.0;
+  for (std::int64_t step = 1; step <= run.train.steps; ++step) {
+    engine.context().work = {};
+    const auto start = std::chrono::steady_clock::now();
+    result.train_loss = engine.step(source, step).loss * tokens_per_target;
+    result.total_flops += static_cast<double>(engine.context().work.flops);
+    if (step > settling) {
+      seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      settled += engine.context().work;
+    }
+    if (progress) progress(step, result.train_loss);
+  }
+  const double tokens =
+      static_cast<double>((run.train.steps - settling) * run.train.batch * run.model.sequence);
+  result.flops_per_token = static_cast<double>(settled.flops) / tokens;
+  result.dense_flops_per_token = static_cast<double>(settled.dense_flops) / tokens;
+  result.tokens_per_second = tokens / seconds;
+}
+
+}  // namespace
+
+std::vector<bool> far_repeats(std::span<const std::int32_t> tokens,
+                              std::span<const std::int32_t> targets, std::int64_t distance) {
+  FILIGREE_CHECK_EQ(tokens.size(), targets.size(), "tokens and targets of a window");
+  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> last;
+  std::vector<bool> far(tokens.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto [seen, first] = last.try_emplace({tokens[i], targets[i]}, i);
+    // The last occurrence is the nearest: when it is far, all are.
+    far[i] = !first && static_cast<std::int64_t>(i - seen->second) > distance;
+    seen->second = i;
+  }
+  return far;
+}
+
+QualityScore score_text(const LanguageModel& model, const TokenDataset& dataset, std::int64_t rows,
+                        std::int64_t max_tokens, ExecutionContext& context) {
+  const std::int64_t length = model.config().sequence;
+  std::int64_t count = (dataset.tokens() - 1) / length;
+  if (count < 1)
+    throw UserError(str("the validation split in ", dataset.folder(), " has ", dataset.tokens(),
+                        " tokens, less than one window of model.sequence + 1 = ", length + 1,
+                        "; tokenize more text or raise its share with --validation"));
+  if (max_tokens > 0) count = std::min(count, (max_tokens + length - 1) / length);
+  Sum all, last_quarter, far;
+  for (std::int64_t at = 0; at < count; at += rows) {
+    const TokenBatch batch = windows(dataset, at, std::min(rows, count - at), length);
+    const Tensor scores =
+        model.log_probabilities(context, batch.tokens_T, batch.targets_T, info_of(batch))
+            .to(DType::f64);
+    for (std::int64_t row = 0; row < batch.batch; ++row) {
+      const auto begin = static_cast<std::size_t>(row * length);
+      const auto size = static_cast<std::size_t>(length);
+      const auto repeats =
+          far_repeats(batch.tokens_T.span<std::int32_t>().subspan(begin, size),
+                      batch.targets_T.span<std::int32_t>().subspan(begin, size), kFarTokens);
+      for (std::size_t i = 0; i < size; ++i) {
+        const double loss = -scores.span<double>()[begin + i];
+        all.add(loss);
+        if (4 * i >= 3 * size) last_quarter.add(loss);
+        if (repeats[i]) far.add(loss);
+      }
+    }
+  }
+  QualityScore score;
+  score.loss = all.mean();
+  score.last_quarter_loss = last_quarter.mean();
+  score.far_loss = far.mean();
+  score.targets = all.count;
+  score.far_targets = far.count;
+  return score;
+}
+
+QualityResult measure_quality(const RunConfig& config, const QualityVariant& variant,
+                              double density, const QualityTask& task, int threads,
+                              const QualityProgress& progress) {
+  ErrorContext frame(str("variant ", variant.name, " at density ", density));
+  const Mesh mesh(self_communicator("world"), {});
+  RunConfig run = config;
+  run.parallel = {};
+  run.model = matched_model(config.model, variant, density);
+  ExecutionContext context;
+  context.allocator = std::make_shared<CachingAllocator>(Device{});
+  context.num_threads = threads;
+  context.forced_kernels = parse_forced_kernels(run.train.kernels);
+  const RecallShape recall =
+      task.is_text() ? RecallShape{} : recall_shape(run.model.sequence, task.recall_values);
+  TrainingEngine engine(run, mesh, std::move(context));
+  const auto source = make_source(run, task, recall, mesh);
+
+  QualityResult result;
+  result.variant = variant;
+  result.target_density = variant.mechanism == "dense" ? 1.0 : density;
+  result.seed = run.train.seed;
+  const double tokens_per_target =
+      task.is_text() ? 1.0
+                     : static_cast<double>(recall.sequence) / static_cast<double>(recall.pairs);
+  train(engine, *source, run, tokens_per_target, progress, result);
+
+  constexpr std::int64_t kRows = 8;
+  if (task.is_text()) {
+    result.score = score_text(engine.model(), *task.validation, kRows, task.validation_tokens,
+                              engine.context());
+    result.density = density_of(engine.model(), windows(*task.validation, 0, 1, run.model.sequence),
+                                engine.context());
+  } else {
+    const RecallScore score = score_recall(engine.model(), recall, run.train.seed,
+                                           task.recall_samples, kRows, engine.context());
+    result.score.loss = score.loss;
+    result.score.accuracy = score.accuracy;
+    result.score.targets = score.queries;
+    result.density =
+        density_of(engine.model(), recall_batch(recall, run.train.seed, 0, 1), engine.context());
+  }
+  return result;
+}
+
+RunConfig with_steps(const RunConfig& config, std::int64_t steps) {
+  RunConfig run = config;
+  const auto scaled = [&](std::int64_t& part) {
+    part = std::llround(static_cast<double>(part) * static_cast<double>(steps) /
+                        static_cast<double>(config.train.steps));
+  };
+  run.train.steps = steps;
+  scaled(run.schedule.warmup_steps);
+  scaled(run.schedule.decay_steps);
+  scaled(run.model.sparsity.warmup_steps);
+  scaled(run.model.sparsity.ramp_steps);
+  return run;
+}
+
+}  // namespace filigree
