@@ -17,6 +17,9 @@ struct BatchInfo {
   std::uint64_t seed = 0;        // of the run (dropout)
   std::int64_t step = 0;         // of the run (dropout)
   bool training = false;         // dropout is on, gates learn
+  // Packed documents, optional: the one that the token at this position belongs to, as positions
+  // [begin, end) of its sequence; i32 [batch * length]. Tokens read within their document only.
+  Tensor document_begin_T, document_end_T;
   // Sequences of the whole step, over all ranks and micro-steps; 0: `batch` is all. What an
   // auxiliary loss is averaged over.
   std::int64_t global_batch = 0;

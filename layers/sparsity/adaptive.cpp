@@ -156,8 +156,9 @@ AdaptiveMechanism::Choice AdaptiveMechanism::decode(Tape& tape, const AttentionI
 }
 
 Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) const {
-  const BlockGrid grid = grid_of(input.shape, config_.query_group, config_.key_block);
-  AttentionPattern pattern;
+  AttentionPattern pattern = pattern_within_documents(input);
+  const BlockGrid grid =
+      grid_of(input.shape, pattern.document_begin_T, config_.query_group, config_.key_block);
   pattern.window = config_.window;
   pattern.sinks = config_.sinks;
   if (input.state) {
@@ -212,13 +213,15 @@ void AdaptiveMechanism::compare(Tape& tape, const AttentionInput& input, const V
 
 // The objective is distill_weight times the mean of KL over the teaching rows of the whole step, on
 // any layout and in any number of micro-steps: this rank's mean counts by its share of the rows.
-// Their number is known without asking the others: rows that could teach, whether or not attention
-// left them any mass.
+// Their number is known without asking the others: rows that could teach, were every sequence one
+// document and had attention left them some mass.
 void AdaptiveMechanism::learn(Tape& tape, const DistillTerm& term, const BlockGrid& grid,
                               const Tensor& groups, const BatchInfo& batch) const {
+  BlockGrid plain = grid;
+  plain.document_begin_T = Tensor();
   std::int64_t teaching = 0;
   for (const std::int32_t n : groups.span<std::int32_t>())
-    teaching += group_blocks(grid, 0, n).candidates.size() >= 2;
+    teaching += group_blocks(plain, 0, n).candidates.size() >= 2;
   const std::int64_t sequences = batch.global_batch == 0 ? batch.batch : batch.global_batch;
   const std::int64_t rows = std::max<std::int64_t>(1, teaching * sparse_heads_ * sequences);
   const Tensor seed = tape.execution().empty(term.total.shape(), term.total.dtype());

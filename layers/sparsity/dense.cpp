@@ -13,8 +13,9 @@ class DenseMechanism final : public AttentionMechanism {
   std::string_view name() const override { return "dense"; }
   MechanismTraits traits() const override { return {}; }
   Variable attend(Tape& tape, const AttentionInput& input) const override {
-    if (input.batch.statistics) observe(tape.execution(), input, {}, config_, layer_);
-    return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape);
+    const AttentionPattern pattern = pattern_within_documents(input);
+    if (input.batch.statistics) observe(tape.execution(), input, pattern, config_, layer_);
+    return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
   }
 
  private:

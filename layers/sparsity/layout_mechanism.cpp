@@ -26,7 +26,7 @@ class LayoutMechanism final : public AttentionMechanism {
   MechanismTraits traits() const override { return {}; }
 
   Variable attend(Tape& tape, const AttentionInput& input) const override {
-    AttentionPattern pattern;
+    AttentionPattern pattern = pattern_within_documents(input);
     pattern.window = config_.window;
     pattern.sinks = config_.sinks;
     pattern.lists = lists(input);

@@ -59,6 +59,9 @@ struct AttentionInput {
   MechanismState* state = nullptr;  // when decoding: what make_state() made
 };
 
+// What every pattern starts from: the documents of the batch.
+AttentionPattern pattern_within_documents(const AttentionInput& input);
+
 class AttentionMechanism {
  public:
   virtual ~AttentionMechanism() = default;

@@ -25,7 +25,8 @@ double sum_of(const Tensor& values) {
   return sum;
 }
 
-BlockGrid grid_of(const AttentionShape& shape, std::int64_t query_group, std::int64_t key_block) {
+BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin,
+                  std::int64_t query_group, std::int64_t key_block) {
   BlockGrid grid;
   grid.batch = shape.batch;
   grid.heads = shape.query_heads;
@@ -35,6 +36,7 @@ BlockGrid grid_of(const AttentionShape& shape, std::int64_t query_group, std::in
   grid.key_block = key_block;
   grid.query_offset = shape.query_offset;
   grid.causal = shape.causal;
+  grid.document_begin_T = document_begin;
   return grid;
 }
 
@@ -93,13 +95,14 @@ void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
   const Tensor pairs = execution.empty(heads, DType::i64);
   const Tensor blocks = execution.empty(heads, DType::i64);
   const Tensor forced = execution.empty(heads, DType::i64);
-  dispatch<ListStatistics>({.grid = grid_of(shape, lists.query_block, lists.key_block),
-                            .counts_BHN = lists.counts_BHN,
-                            .indices_BHNJ = lists.indices_BHNJ,
-                            .pairs_H = pairs,
-                            .blocks_H = blocks,
-                            .forced_H = forced},
-                           execution);
+  dispatch<ListStatistics>(
+      {.grid = grid_of(shape, pattern.document_begin_T, lists.query_block, lists.key_block),
+       .counts_BHN = lists.counts_BHN,
+       .indices_BHNJ = lists.indices_BHNJ,
+       .pairs_H = pairs,
+       .blocks_H = blocks,
+       .forced_H = forced},
+      execution);
   statistics.blocks += sum_of(blocks);
   statistics.forced_blocks += sum_of(forced);
 }
@@ -108,7 +111,8 @@ void observe(ExecutionContext& execution, const AttentionInput& input,
              const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer) {
   LayerStatistics statistics;
   observe_pattern(execution, input.shape, pattern, statistics);
-  const BlockGrid grid = grid_of(input.shape, config.query_group, config.key_block);
+  const BlockGrid grid =
+      grid_of(input.shape, pattern.document_begin_T, config.query_group, config.key_block);
   make_teacher(execution, input, grid, sampled_groups(grid, config.distill_share, input.batch.step),
                {}, &statistics);
   input.batch.statistics->at(static_cast<std::size_t>(layer)) = statistics;

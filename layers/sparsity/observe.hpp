@@ -7,8 +7,9 @@
 
 namespace filigree {
 
-// How an input is cut into groups and key blocks.
-BlockGrid grid_of(const AttentionShape& shape, std::int64_t query_group, std::int64_t key_block);
+// How sequences, which may be packed, are cut into groups and key blocks.
+BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin_T,
+                  std::int64_t query_group, std::int64_t key_block);
 
 // The groups that are compared with the dense map at a step: every round(1 / share)-th, the first
 // of them moving from step to step. At least one where there are groups. i32 [R].

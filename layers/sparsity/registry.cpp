@@ -63,6 +63,13 @@ std::unique_ptr<AttentionMechanism> make_mechanism(const MechanismContext& conte
   throw UserError(str("model.mechanism = ", name, ": ", unknown_mechanism(name)));
 }
 
+AttentionPattern pattern_within_documents(const AttentionInput& input) {
+  AttentionPattern pattern;
+  pattern.document_begin_T = input.batch.document_begin_T;
+  pattern.document_end_T = input.batch.document_end_T;
+  return pattern;
+}
+
 std::unique_ptr<MechanismState> AttentionMechanism::make_state(ExecutionContext&,
                                                                std::int64_t) const {
   return nullptr;

@@ -15,7 +15,7 @@ class SlidingWindowMechanism final : public AttentionMechanism {
   MechanismTraits traits() const override { return {}; }
 
   Variable attend(Tape& tape, const AttentionInput& input) const override {
-    AttentionPattern pattern;
+    AttentionPattern pattern = pattern_within_documents(input);
     pattern.window = config_.window;
     pattern.sinks = config_.sinks;
     if (input.batch.statistics) observe(tape.execution(), input, pattern, config_, layer_);

@@ -23,7 +23,7 @@ BlockGrid sequence_grid(const SparsityConfig& c, std::int64_t length, std::int64
                   .kv_heads = 1,
                   .head_dim = 2,
                   .query_offset = offset},
-                 c.query_group, c.key_block);
+                 {}, c.query_group, c.key_block);
 }
 
 // Pairs of the first count blocks of every group's list, as the lists would be: forced blocks, then

@@ -155,6 +155,41 @@ TEST_P(MechanismConformance, StatisticsSayWhatWasRead) {
   }
 }
 
+// Documents of 3, 50, 16, 27 and 36 tokens: they begin inside and at the edges of blocks and
+// groups.
+TEST_P(MechanismConformance, PackedDocumentsDoNotLeak) {
+  const std::vector<std::int32_t> edges = {0, 3, 53, 69, 96, kSequence};
+  BatchInfo packed = sequences(1, kSequence);
+  packed.document_begin_T = Tensor::empty({kSequence}, DType::i32);
+  packed.document_end_T = Tensor::empty({kSequence}, DType::i32);
+  for (std::size_t d = 0; d + 1 < edges.size(); ++d)
+    for (std::int32_t t = edges[d]; t < edges[d + 1]; ++t) {
+      packed.document_begin_T.data<std::int32_t>()[t] = edges[d];
+      packed.document_end_T.data<std::int32_t>()[t] = edges[d + 1];
+    }
+  for (const DType dtype : {DType::f64, DType::f32}) {
+    TinyModel tiny(config(), mesh_, dtype);
+    const Tensor before = tiny.model.log_probabilities(tiny.execution, tokens_, targets_, packed);
+    for (std::size_t d = 0; d + 1 < edges.size(); ++d) {
+      const Tensor other = tokens_.clone();
+      for (std::int32_t t = edges[d]; t < edges[d + 1]; ++t) {
+        auto* id = other.data<std::int32_t>() + t;
+        *id = (*id + 5) % 13;
+      }
+      const Tensor after = tiny.model.log_probabilities(tiny.execution, other, targets_, packed);
+      const auto bytes = [&](const Tensor& all, std::int64_t begin, std::int64_t end) {
+        const Tensor part = all.rows(begin, end);
+        return std::string(static_cast<const char*>(part.raw()),
+                           static_cast<std::size_t>(part.bytes()));
+      };
+      EXPECT_EQ(bytes(before, 0, edges[d]), bytes(after, 0, edges[d])) << "document " << d;
+      EXPECT_NE(bytes(before, edges[d], edges[d + 1]), bytes(after, edges[d], edges[d + 1]));
+      EXPECT_EQ(bytes(before, edges[d + 1], kSequence), bytes(after, edges[d + 1], kSequence))
+          << name_of(dtype) << ", document " << d;
+    }
+  }
+}
+
 TEST_P(MechanismConformance, NoSequencesGiveNoPredictions) {
   TinyModel tiny(config(), mesh_);
   const Tensor none = Tensor::empty({0}, DType::i32);
