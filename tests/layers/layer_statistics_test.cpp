@@ -60,10 +60,10 @@ TEST(LayerStatistics, AddUp) {
   LayerStatistics one, two;
   one.pairs = 30;
   one.allowed_pairs = 40;
-  one.largest_logit = 3;
+  one.largest_logit = -2;
   two.pairs = 10;
   two.allowed_pairs = 60;
-  two.largest_logit = -2;
+  two.largest_logit = 3;
   one.add(two);
   EXPECT_EQ(one.density(), 0.4);
   EXPECT_EQ(one.largest_logit, 3);
