@@ -121,8 +121,8 @@ SavedFile file_from(const json& value) {
   return file;
 }
 
-Manifest manifest_from(const json& value) {
-  Manifest manifest;
+CheckpointManifest manifest_from(const json& value) {
+  CheckpointManifest manifest;
   manifest.id = value.at("id").get<std::string>();
   manifest.info.step = value.at("step").get<std::int64_t>();
   const json& mesh = value.at("mesh");
@@ -165,7 +165,7 @@ void check_self_hash(const std::string& text) {
 
 }  // namespace
 
-std::string to_text(const Manifest& manifest) {
+std::string to_text(const CheckpointManifest& manifest) {
   check_finite(manifest.info.state, "state");
   check_finite(manifest.info.config, "config");
   std::string text = "{\n";
@@ -194,7 +194,7 @@ std::string to_text(const Manifest& manifest) {
   return str(text, kTailBegin, hash128(text), kTailEnd);
 }
 
-Manifest parse_manifest(const std::string& text, const std::string& where) {
+CheckpointManifest parse_manifest(const std::string& text, const std::string& where) {
   try {
     const json value = json::parse(text);
     check_format(value);

@@ -25,7 +25,7 @@ struct SavedFile {
 };
 
 struct SavedSlice {
-  std::size_t file = 0;  // index into Manifest::files
+  std::size_t file = 0;  // index into CheckpointManifest::files
   std::string dataset;   // its HDF5 name there
   Region region;         // of the global tensor
   std::int64_t file_offset = 0;
@@ -38,7 +38,7 @@ struct SavedTensor {
   std::vector<SavedSlice> slices;
 };
 
-struct Manifest {
+struct CheckpointManifest {
   std::string id;  // of this save, also in every rank file
   CheckpointInfo info;
   std::vector<SavedFile> files;
@@ -47,10 +47,10 @@ struct Manifest {
 
 // Throws UserError when state or config hold what JSON cannot: a number that is not finite, text
 // that is not UTF-8.
-std::string to_text(const Manifest& manifest);
+std::string to_text(const CheckpointManifest& manifest);
 
 // Throws UserError that starts with `where` and says what is wrong: not JSON, another format or
 // version, a hash that does not match, a field that is missing or out of range.
-Manifest parse_manifest(const std::string& text, const std::string& where);
+CheckpointManifest parse_manifest(const std::string& text, const std::string& where);
 
 }  // namespace filigree

@@ -37,7 +37,7 @@ void check_size(const std::filesystem::path& path, std::int64_t expected) {
 
 struct CheckpointReader::State {
   std::filesystem::path folder;
-  Manifest manifest;
+  CheckpointManifest manifest;
   mutable std::mutex mutex;
   mutable std::vector<bool> structure_checked;  // per file; guarded by mutex
 

@@ -154,9 +154,9 @@ std::string encode_report(const WrittenRankFile& written, const std::vector<Slic
       .dump();
 }
 
-Manifest assemble(const std::string& id, const CheckpointInfo& info, const Claims& claims,
-                  const Plan& plan, const std::vector<std::string>& reports) {
-  Manifest manifest{id, info, {}, {}};
+CheckpointManifest assemble(const std::string& id, const CheckpointInfo& info, const Claims& claims,
+                            const Plan& plan, const std::vector<std::string>& reports) {
+  CheckpointManifest manifest{id, info, {}, {}};
   for (const auto& of_rank : claims) {
     for (const SliceClaim& claim : of_rank) {
       manifest.tensors.emplace(claim.name, SavedTensor{claim.dtype, claim.global_shape, {}});
@@ -177,7 +177,7 @@ Manifest assemble(const std::string& id, const CheckpointInfo& info, const Claim
   return manifest;
 }
 
-void write_manifest(const fs::path& folder, const Manifest& manifest) {
+void write_manifest(const fs::path& folder, const CheckpointManifest& manifest) {
   const std::string text = to_text(manifest);
   PosixFile file = PosixFile::create(folder / kManifestName);
   file.write_at(0, text.data(), static_cast<std::int64_t>(text.size()));
@@ -186,7 +186,7 @@ void write_manifest(const fs::path& folder, const Manifest& manifest) {
   sync_folder(folder);
 }
 
-std::int64_t bytes_of(const Manifest& manifest) {
+std::int64_t bytes_of(const CheckpointManifest& manifest) {
   std::int64_t bytes = 0;
   for (const SavedFile& file : manifest.files) bytes += file.bytes;
   return bytes;
@@ -255,7 +255,7 @@ class Save {
     std::string failure, text;
     if (world_.rank() == 0) {
       failure = failure_of([&] {
-        const Manifest manifest = assemble(id_, info_, claims_, plan_, reports);
+        const CheckpointManifest manifest = assemble(id_, info_, claims_, plan_, reports);
         write_manifest(temporary_path(), manifest);
         publish(temporary_path(), saved.folder);
         text = json{{"bytes", bytes_of(manifest)}, {"warnings", retire()}}.dump();

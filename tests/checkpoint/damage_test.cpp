@@ -49,15 +49,15 @@ class Damage : public ::testing::Test {
   }
   // Where the first value of a tensor lies in a rank's file.
   std::size_t place_of(const std::string& tensor, std::size_t file) const {
-    const Manifest current = manifest();
+    const CheckpointManifest current = manifest();
     for (const SavedSlice& slice : current.tensors.at(tensor).slices) {
       if (slice.file == file) return static_cast<std::size_t>(slice.file_offset);
     }
     ADD_FAILURE() << tensor;
     return 0;
   }
-  Manifest manifest() const { return parse_manifest(bytes("manifest.json"), "manifest"); }
-  void put(const Manifest& changed) const { put("manifest.json", to_text(changed)); }
+  CheckpointManifest manifest() const { return parse_manifest(bytes("manifest.json"), "manifest"); }
+  void put(const CheckpointManifest& changed) const { put("manifest.json", to_text(changed)); }
 
   std::string open_error() const {
     return user_error_of([&] { CheckpointReader reader(step_); });
@@ -172,29 +172,32 @@ TEST_F(Damage, EditedManifest) {
 }
 
 TEST_F(Damage, ManifestsWithARightHashAndWrongContent) {
-  const Manifest good = manifest();
-  const auto error_with = [&](const std::function<void(Manifest&, SavedSlice&)>& change) {
-    Manifest changed = good;
+  const CheckpointManifest good = manifest();
+  const auto error_with = [&](const std::function<void(CheckpointManifest&, SavedSlice&)>& change) {
+    CheckpointManifest changed = good;
     change(changed, changed.tensors.at("parameters/w").slices[1]);
     put(changed);
     return open_error();
   };
   const auto at = [](std::int64_t offset) {
-    return [=](Manifest&, SavedSlice& slice) { slice.file_offset = offset; };
+    return [=](CheckpointManifest&, SavedSlice& slice) { slice.file_offset = offset; };
   };
   expect_mentions(error_with(at(-8)), {"manifest.json", "rank_00001.h5"});
   expect_mentions(error_with(at(std::int64_t{1} << 40)), {"manifest.json", "rank_00001.h5"});
-  expect_mentions(error_with([](Manifest&, SavedSlice& slice) { slice.file = 2; }), {"no file"});
-  expect_mentions(error_with([](Manifest&, SavedSlice& slice) { slice.region.end[0] += 1; }),
-                  {"reaches outside"});
-  expect_mentions(error_with([](Manifest& all, SavedSlice&) { all.files[0].name = "../x"; }),
-                  {"'../x'"});
-  expect_mentions(error_with([](Manifest& all, SavedSlice&) { all.files[1].bytes = -1; }),
+  expect_mentions(error_with([](CheckpointManifest&, SavedSlice& slice) { slice.file = 2; }),
+                  {"no file"});
+  expect_mentions(
+      error_with([](CheckpointManifest&, SavedSlice& slice) { slice.region.end[0] += 1; }),
+      {"reaches outside"});
+  expect_mentions(
+      error_with([](CheckpointManifest& all, SavedSlice&) { all.files[0].name = "../x"; }),
+      {"'../x'"});
+  expect_mentions(error_with([](CheckpointManifest& all, SavedSlice&) { all.files[1].bytes = -1; }),
                   {"manifest.json"});
 }
 
 TEST_F(Damage, AMissingSliceIsNamed) {
-  Manifest changed = manifest();
+  CheckpointManifest changed = manifest();
   changed.tensors.at("optimizer/m/w")
       .slices.erase(changed.tensors.at("optimizer/m/w").slices.begin());
   put(changed);

@@ -296,7 +296,9 @@ TEST_F(TokenizeTest, MemoryDoesNotGrowWithTheText) {
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFEXITED(status));
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory back, so that its peak says nothing
   EXPECT_LT(WEXITSTATUS(status), 12) << "MiB more at the peak";
+#endif
   EXPECT_EQ(TokenDataset::open(options.output, "train").text_bytes(),
             static_cast<std::int64_t>(std::filesystem::file_size(path)));
 }

@@ -152,7 +152,24 @@ def text_problems(root, files):
                 yield f"{name}:{number}: code that is switched off"
 
 
-CHECKS = [include_problems, registry_problems, readme_problems, text_problems]
+ANONYMOUS = re.compile(r"^namespace \{\n.*?^\}  // namespace$", re.MULTILINE | re.DOTALL)
+TYPE = re.compile(r"^(?:struct|class|enum class|union) (\w+)(?: final)?(?: : [^;{]*)? \{", re.MULTILINE)
+
+
+def type_problems(root, files):
+    """Two types of one name in the one namespace: the linker mixes their functions without a word."""
+    defined = {}
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        if path.suffix not in SOURCE_SUFFIXES or name.startswith("tests/"):
+            continue
+        for match in TYPE.finditer(ANONYMOUS.sub("", path.read_text(encoding="utf-8"))):
+            other = defined.setdefault(match.group(1), name)
+            if other != name:
+                yield f"{name}: defines {match.group(1)}, as {other} does"
+
+
+CHECKS = [include_problems, registry_problems, readme_problems, text_problems, type_problems]
 
 
 def problems(root):

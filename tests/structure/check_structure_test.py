@@ -47,6 +47,14 @@ class Planted(unittest.TestCase):
         self.assertEqual(len(found), 1, found)
         self.assertIn(fragment, found[0])
 
+    def test_two_types_of_one_name(self):
+        self.expect({"kernels/norm/norm.hpp": "#pragma once\nstruct Norm final : Op {\n};\n",
+                     "parallel/mesh.hpp": "#pragma once\nnamespace filigree {\nclass Norm {\n};\n}\n"}, "defines Norm")
+
+    def test_types_apart_in_unnamed_namespaces(self):
+        text = "namespace {\n\nstruct Local {\n};\n\n}  // namespace\n"
+        self.assertEqual(self.problems({"kernels/norm/norm_reference.cpp": text, "kernels/norm/norm.cpp": text}), [])
+
     def test_a_clean_tree_has_no_problem(self):
         self.assertEqual(self.problems({}), [])
 
