@@ -79,7 +79,7 @@ RecallShape recall_shape(std::int64_t sequence, std::int64_t values) {
   RecallShape shape;
   shape.sequence = sequence;
   shape.pairs = sequence / 8;
-  shape.lead = sequence / 16;
+  shape.lead = sequence / 8;
   shape.keys = 2 * shape.pairs;
   shape.values = values;
   return shape;

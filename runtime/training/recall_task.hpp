@@ -25,8 +25,8 @@ struct RecallShape {
   std::int64_t gap() const { return first_query() - lead - 2 * pairs; }
 };
 
-// An eighth of the sequence in pairs, a sixteenth in front of them, twice as many keys as pairs.
-// Throws UserError when `sequence` is under 32 tokens.
+// A quarter of the sequence holds the pairs, an eighth lies in front of them, twice as many keys as
+// pairs. Throws UserError when `sequence` is under 32 tokens.
 RecallShape recall_shape(std::int64_t sequence, std::int64_t values);
 
 // Samples first_sample, first_sample + 1, ... of `seed`, a function of those two only. The target

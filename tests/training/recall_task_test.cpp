@@ -22,7 +22,7 @@ TEST(RecallTask, ShapeKeepsQueriesFarFromPairs) {
   EXPECT_EQ(shape.pairs, 32);
   EXPECT_EQ(shape.vocabulary(), 1 + 64 + 32);
   EXPECT_EQ(shape.first_query(), 192);
-  EXPECT_EQ(shape.gap(), 112);
+  EXPECT_EQ(shape.gap(), 96);
   EXPECT_THROW(recall_shape(31, 32), UserError);
 }
 
