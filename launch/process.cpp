@@ -33,7 +33,8 @@ int launcher_rank() {
 }
 
 int launcher_size() {
-  return from_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"}, 1);
+  // Not SLURM_NTASKS: a batch script has it too, whose own commands are single processes.
+  return from_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}, 1);
 }
 
 void print_once(std::string_view text) {
