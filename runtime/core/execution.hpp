@@ -32,7 +32,7 @@ struct ExecutionContext {
   std::shared_ptr<Allocator> allocator = host_allocator();
   int num_threads = 1;        // OpenMP threads this rank may use
   bool deterministic = true;  // kernels that cannot promise run-to-run identical bits reject
-  // Op name -> implementation name, to force one (tests, FILIGREE_KERNELS, bench kernels); "*"
+  // Op name -> implementation name, to force one (tests, train.kernels, bench kernels); "*"
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
   Work work;  // summed over every dispatched kernel since the caller last cleared it
