@@ -35,16 +35,4 @@ std::vector<std::string> gather_texts(Communicator& world, const std::string& te
   return texts;
 }
 
-std::string share_text(Communicator& world, const std::string& text, int root) {
-  const Tensor size = Tensor::zeros({1}, DType::i64);
-  size.data<std::int64_t>()[0] = static_cast<std::int64_t>(text.size());
-  world.broadcast(size, root);
-  const std::int64_t length = size.data<std::int64_t>()[0];
-  if (length == 0) return "";
-  const Tensor bytes =
-      world.rank() == root ? bytes_of(text, length) : Tensor::zeros({length}, DType::u8);
-  world.broadcast(bytes, root);
-  return {static_cast<const char*>(bytes.raw()), static_cast<std::size_t>(length)};
-}
-
 }  // namespace filigree

@@ -11,7 +11,4 @@ namespace filigree {
 // Collective. Every rank's text, in rank order, on every rank.
 std::vector<std::string> gather_texts(Communicator& world, const std::string& text);
 
-// Collective. The text of rank `root`; what the others pass is ignored.
-std::string share_text(Communicator& world, const std::string& text, int root);
-
 }  // namespace filigree

@@ -64,7 +64,13 @@ void OutputFolder::publish() {
   const bool replaces = fs::exists(target_) && !fs::is_empty(target_);
   const fs::path old = beside(target_, ".old.");
   if (replaces) rename_durably(target_, old);
-  rename_durably(temporary_, target_);
+  try {
+    rename_durably(temporary_, target_);
+  } catch (...) {
+    std::error_code ignored;  // the first failure is what there is to say
+    if (replaces) fs::rename(old, target_, ignored);
+    throw;
+  }
   temporary_.clear();
   std::error_code ignored;
   if (replaces) fs::remove_all(old, ignored);

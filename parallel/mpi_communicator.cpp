@@ -171,9 +171,10 @@ void MpiCommunicator::time_out(const Call& call) const {
     for (const int r : roll_call_.missing(call.sequence))
       missing += str(missing.empty() ? "" : ", ", name_of_member(r));
   }
-  throw CollectiveTimeout(str(name_of_member(rank()), " in ", call.operation, " #", call.sequence,
-                              " on ", name(), " (", call.bytes, " bytes) waited ",
-                              world_->options.timeout.count(), " ms in vain for ", missing));
+  throw CollectiveTimeout(
+      str(name_of_member(rank()), " in ", call.operation, " #", call.sequence, " on ", name(), " (",
+          call.bytes, " bytes) waited ", world_->options.timeout.count(), " ms in vain for ",
+          missing.empty() ? "the transfer, which all ranks have joined" : missing));
 }
 
 void MpiCommunicator::do_barrier(const Call& call) {

@@ -8,6 +8,7 @@
 #include "runtime/training/agreement.hpp"
 #include "runtime/training/evaluation.hpp"
 #include "runtime/training/metrics.hpp"
+#include "runtime/training/run_directory.hpp"
 #include "runtime/training/run_model.hpp"
 #include "runtime/training/trainer.hpp"
 
@@ -50,10 +51,11 @@ void add_options(Options& options, EvalArguments& arguments) {
               {.description = "print one JSON object instead of sentences"});
 }
 
-void check_tokenizer(const RunModel& model, const TokenDataset& dataset, const std::string& run) {
-  if (dataset.tokenizer_hash() != model.tokenizer().hash())
+void check_tokenizer(const TokenDataset& dataset, const std::string& run) {
+  const Tokenizer tokenizer = Tokenizer::load(RunDirectory::open(run).tokenizer_file());
+  if (dataset.tokenizer_hash() != tokenizer.hash())
     throw UserError(str("the shards in ", dataset.folder(), " were made with tokenizer ",
-                        dataset.tokenizer_hash(), ", run ", run, " uses ", model.tokenizer().hash(),
+                        dataset.tokenizer_hash(), ", run ", run, " uses ", tokenizer.hash(),
                         "; tokenize the text with --tokenizer ", run, "/tokenizer.model"));
 }
 
@@ -67,16 +69,19 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
     const std::string data = arguments.data.empty() ? config.data.path : arguments.data;
     train = TokenDataset::open(data, "train");
     split = TokenDataset::open(data, arguments.split);
+    check_tokenizer(*split, arguments.run);
     config = resolve(config, world.size(), split->vocabulary());
   });
   const Mesh mesh(environment.world, config.parallel);
   ExecutionContext context;
   context.num_threads = threads_per_rank(arguments.threads, environment);
-  std::optional<RunModel> model;
-  agree(world, [&] {
-    model.emplace(config, mesh, arguments.step, std::move(context));
-    check_tokenizer(*model, *split, arguments.run);
+  std::int64_t step = arguments.step;
+  agree_on_first(world, [&] {
+    if (step == 0) step = newest_step(arguments.run);
   });
+  step = std::stoll(broadcast_text(world, std::to_string(step), 0));
+  std::optional<RunModel> model;
+  agree(world, [&] { model.emplace(config, mesh, step, std::move(context)); });
   EvaluationOptions options;
   options.length = config.model.sequence;
   options.rows = arguments.rows;

@@ -53,7 +53,9 @@ int run(const std::vector<std::string>& words) {
   const Mesh mesh(self_communicator("world"), {});
   ExecutionContext context;
   context.num_threads = threads_of_process(arguments.threads);
-  RunModel model(load_run_config(arguments.run), mesh, arguments.step, std::move(context));
+  RunModel model(load_run_config(arguments.run), mesh,
+                 arguments.step > 0 ? arguments.step : newest_step(arguments.run),
+                 std::move(context));
 
   const Tokenizer& tokenizer = model.tokenizer();
   // In training, every document follows the end of another one.

@@ -39,6 +39,10 @@ Processors as_bits(const std::int64_t* words) {
 }  // namespace
 
 int run_in_world(double timeout_seconds, const std::function<int(const RankEnvironment&)>& body) {
+  if (launcher_size() > 1 && !MpiEnvironment::launched_by_mpi())
+    throw UserError(str("srun started ", launcher_size(),
+                        " processes that do not know of each other; start them with "
+                        "srun --mpi=pmix, or with mpirun"));
   MpiEnvironment mpi(nullptr, nullptr);
   const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * timeout_seconds));
   std::shared_ptr<Communicator> world;

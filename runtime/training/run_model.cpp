@@ -5,27 +5,24 @@
 #include "runtime/training/training_checkpoint.hpp"
 
 namespace filigree {
-namespace {
-
-std::filesystem::path checkpoint_folder(const RunDirectory& run, std::int64_t step) {
-  if (step > 0) return run.checkpoints() / step_folder_name(step);
+std::int64_t newest_step(const std::string& run) {
+  const RunDirectory directory = RunDirectory::open(run);
   std::string passed_over;
   const auto newest = newest_checkpoint(
-      run.checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
+      directory.checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
   if (!newest)
-    throw UserError(str("run ", run.folder(), " has no complete checkpoint", passed_over,
+    throw UserError(str("run ", directory.folder(), " has no complete checkpoint", passed_over,
                         "; let `filigree train` reach its first one"));
-  return *newest;
+  return CheckpointReader(*newest).info().step;
 }
-
-}  // namespace
 
 RunModel::RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step,
                    ExecutionContext context)
     : context_(std::move(context)),
       model_(config.model, mesh, store_),
       tokenizer_(Tokenizer::load(RunDirectory::open(config.run).tokenizer_file())) {
-  const CheckpointReader reader(checkpoint_folder(RunDirectory::open(config.run), step));
+  const CheckpointReader reader(RunDirectory::open(config.run).checkpoints() /
+                                step_folder_name(step));
   const TrainingState state = training_state(reader.info(), reader.folder());
   if (state.tokenizer_hash != tokenizer_.hash())
     throw UserError(str("run ", config.run, " was trained with tokenizer ", state.tokenizer_hash,

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "data_pipeline/tokenizer.hpp"
 #include "layers/language_model.hpp"
@@ -12,11 +13,16 @@
 
 namespace filigree {
 
+// The step of the newest complete checkpoint of a run, every byte of which has been verified.
+// Throws UserError when there is none. Where several ranks load one model, one of them asks and
+// tells the others: a run that goes on may save another between two looks.
+std::int64_t newest_step(const std::string& run);
+
 class RunModel {
  public:
-  // Parameters of the checkpoint of `step` (0: the newest) in config.run, on any mesh whatever
-  // layout they were saved on. `config` is the run's own, resolved. Throws UserError when there is
-  // no such checkpoint or it does not fit. Not collective.
+  // Parameters of the checkpoint of `step` in config.run, on any mesh whatever layout they were
+  // saved on. `config` is the run's own, resolved. Throws UserError when there is no such
+  // checkpoint or it does not fit. Not collective.
   RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step, ExecutionContext context);
   RunModel(const RunModel&) = delete;
   RunModel& operator=(const RunModel&) = delete;

@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "runtime/training/training_engine.hpp"
 #include "tests/harness/tiny_model.hpp"
@@ -131,6 +133,13 @@ inline RunConfig adaptive_layout_config(const std::string& learn) {
   config.model.sparsity.ramp_steps = 2;
   config.model = config.model.resolved(0);
   return config;
+}
+
+inline std::vector<MeshShape> layout_grids() {
+  return {{}, {.data = 2}, {.data = 4}, {.tensor = 2}, {.tensor = 4}, {.data = 2, .tensor = 2}};
+}
+inline std::string grid_name(const ::testing::TestParamInfo<MeshShape>& info) {
+  return str("dp", info.param.data, "tp", info.param.tensor);
 }
 
 // Every variant of the model that treats placements differently.

@@ -16,13 +16,8 @@ TEST_P(LayoutEquivalence, Grid) {
     });
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, LayoutEquivalence,
-                         ::testing::Values(MeshShape{}, MeshShape{.data = 2}, MeshShape{.data = 4},
-                                           MeshShape{.tensor = 2}, MeshShape{.tensor = 4},
-                                           MeshShape{.data = 2, .tensor = 2}),
-                         [](const auto& info) {
-                           return str("dp", info.param.data, "tp", info.param.tensor);
-                         });
+INSTANTIATE_TEST_SUITE_P(Threads, LayoutEquivalence, ::testing::ValuesIn(testing::layout_grids()),
+                         testing::grid_name);
 
 }  // namespace
 }  // namespace filigree

@@ -215,7 +215,7 @@ TEST_F(TrainerTest, AnyLayoutsCheckpointIsReadByOneProcessAndByAnother) {
   const TokenDataset validation = TokenDataset::open(run.data.path, "validation");
   for (const MeshShape& shape : {grid(1, 1), grid(2, 1), grid(1, 2)})
     testing::on_mesh(shape, [&](const Mesh& mesh) {
-      RunModel model(resolve(run, 1, validation.vocabulary()), mesh, 0, {});
+      RunModel model(resolve(run, 1, validation.vocabulary()), mesh, newest_step(run.run), {});
       EXPECT_EQ(model.step(), 20);
       EXPECT_EQ(model.tokenizer().hash(), validation.tokenizer_hash());
       EvaluationOptions options;
