@@ -5,6 +5,8 @@
 #include <numbers>
 #include <vector>
 
+#include "runtime/training/metrics.hpp"
+
 namespace filigree {
 namespace {
 
@@ -39,9 +41,11 @@ double negated_sum(const Tensor& values) {
   return sum;
 }
 
-// Sum of -log p over `rows` windows of `length`, the first starting at token `begin`.
+// Sum of -log p over `rows` windows of `length`, the first starting at token `begin`; what the
+// layers did is added to `layers`.
 double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std::int64_t begin,
-                    std::int64_t rows, std::int64_t length, ExecutionContext& context) {
+                    std::int64_t rows, std::int64_t length, std::vector<LayerStatistics>& layers,
+                    ExecutionContext& context) {
   std::vector<std::int32_t> ids(static_cast<std::size_t>(rows * length + 1));
   dataset.read(begin, ids);
   const std::span<const std::int32_t> all(ids);
@@ -50,9 +54,13 @@ double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std
   info.batch = rows;
   info.length = length;
   info.positions_T = sequential_positions(rows, length);
-  return negated_sum(
+  std::vector<LayerStatistics> measured(layers.size());
+  if (!layers.empty()) info.statistics = &measured;
+  const double sum = negated_sum(
       model.log_probabilities(context, Tensor::from<std::int32_t>(shape, all.first(all.size() - 1)),
                               Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info));
+  add_layers(layers, measured);
+  return sum;
 }
 
 // How often each token occurs among [begin, end), counted by all ranks together.
@@ -84,18 +92,21 @@ EvaluationResult evaluate(const LanguageModel& model, const TokenDataset& datase
       shard_range(full_windows, mesh.size(Axis::data), mesh.coordinate(Axis::data));
 
   double sum = 0.0;
+  std::vector<LayerStatistics> layers(static_cast<std::size_t>(options.measured_layers));
   for (std::int64_t window = mine.begin; window < mine.end; window += options.rows)
     sum += windows_loss(model, dataset, window * options.length,
-                        std::min(options.rows, mine.end - window), options.length, context);
+                        std::min(options.rows, mine.end - window), options.length, layers, context);
   const bool has_tail = mesh.coordinate(Axis::data) == mesh.size(Axis::data) - 1;
   if (tail > 0 && has_tail)
-    sum += windows_loss(model, dataset, full_windows * options.length, 1, tail, context);
+    sum += windows_loss(model, dataset, full_windows * options.length, 1, tail, layers, context);
 
   const Tensor total = Tensor::zeros(Shape{1}, DType::f64);
   *total.data<double>() = sum;
   mesh.on(Axis::data).all_reduce(total);
   mesh.on(Axis::tensor).broadcast(total, 0);
-  return summary(*total.data<double>(), tokens, dataset);
+  EvaluationResult result = summary(*total.data<double>(), tokens, dataset);
+  if (!layers.empty()) result.layers = reduce_over_ranks(layers, mesh);
+  return result;
 }
 
 EvaluationResult evaluate_unigram(const TokenDataset& train, const TokenDataset& validation,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "data_pipeline/token_dataset.hpp"
 #include "layers/language_model.hpp"
@@ -11,9 +12,10 @@
 namespace filigree {
 
 struct EvaluationOptions {
-  std::int64_t length = 0;      // tokens of a window; the model's sequence length
-  std::int64_t rows = 1;        // windows evaluated at once on a rank
-  std::int64_t max_tokens = 0;  // stop after about so many; 0: the whole split
+  std::int64_t length = 0;           // tokens of a window; the model's sequence length
+  std::int64_t rows = 1;             // windows evaluated at once on a rank
+  std::int64_t max_tokens = 0;       // stop after about so many; 0: the whole split
+  std::int64_t measured_layers = 0;  // all layers of the model, to ask attention what it did; or 0
 };
 
 struct EvaluationResult {
@@ -21,6 +23,7 @@ struct EvaluationResult {
   double perplexity = 0;     // exp(loss)
   double bits_per_byte = 0;  // loss in bits times the split's tokens per byte of UTF-8 text
   std::int64_t tokens = 0;   // scored
+  std::vector<LayerStatistics> layers;  // one per measured layer, over all windows
 };
 
 // Token i of the split is predicted from the tokens before it in its window: windows of `length` do

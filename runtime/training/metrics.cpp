@@ -51,33 +51,71 @@ std::string readable_time(double seconds) {
   return out.str();
 }
 
+namespace {
+
+Json to_json(const LayerStatistics& layer) {
+  return Json{{"density", layer.density()},
+              {"forced_share", layer.forced_share()},
+              {"recall", layer.recall()},
+              {"entropy", layer.mean_entropy()},
+              {"largest_logit", layer.largest_logit},
+              {"kl", layer.mean_divergence()}};
+}
+
+void add_layers_to(Json& line, const std::vector<LayerStatistics>& layers) {
+  if (layers.empty()) return;
+  Json& rows = line["layers"] = Json::array();
+  for (const LayerStatistics& layer : layers) rows.push_back(to_json(layer));
+}
+
+}  // namespace
+
 nlohmann::ordered_json to_json(const StepReport& report) {
   const StepTiming& timing = report.timing;
-  return Json{{"kind", "step"},
-              {"step", report.step},
-              {"loss", report.loss},
-              {"learning_rate", report.learning_rate},
-              {"gradient_norm", report.gradient_norm},
-              {"tokens", report.tokens},
-              {"skipped", report.skipped},
-              {"executed_flops", report.executed_flops},
-              {"dense_flops", report.dense_flops},
-              {"timing", Json{{"seconds", timing.seconds},
-                              {"communication_seconds", timing.communication_seconds},
-                              {"data_wait_seconds", timing.data_wait_seconds},
-                              {"tokens_per_second", timing.tokens_per_second},
-                              {"model_flops_per_second", timing.model_flops_per_second},
-                              {"peak_bytes", timing.peak_bytes}}}};
+  Json line{{"kind", "step"},
+            {"step", report.step},
+            {"loss", report.loss},
+            {"learning_rate", report.learning_rate},
+            {"gradient_norm", report.gradient_norm},
+            {"tokens", report.tokens},
+            {"skipped", report.skipped},
+            {"executed_flops", report.executed_flops},
+            {"dense_flops", report.dense_flops}};
+  add_layers_to(line, report.layers);
+  line["timing"] = Json{{"seconds", timing.seconds},
+                        {"communication_seconds", timing.communication_seconds},
+                        {"data_wait_seconds", timing.data_wait_seconds},
+                        {"tokens_per_second", timing.tokens_per_second},
+                        {"model_flops_per_second", timing.model_flops_per_second},
+                        {"peak_bytes", timing.peak_bytes}};
+  return line;
 }
 
 nlohmann::ordered_json to_json(const ValidationReport& report) {
-  return Json{{"kind", "validation"},
-              {"step", report.step},
-              {"loss", report.loss},
-              {"perplexity", report.perplexity},
-              {"bits_per_byte", report.bits_per_byte},
-              {"tokens", report.tokens},
-              {"timing", Json{{"seconds", report.seconds}}}};
+  Json line{{"kind", "validation"},
+            {"step", report.step},
+            {"loss", report.loss},
+            {"perplexity", report.perplexity},
+            {"bits_per_byte", report.bits_per_byte},
+            {"tokens", report.tokens}};
+  add_layers_to(line, report.layers);
+  line["timing"] = Json{{"seconds", report.seconds}};
+  return line;
+}
+
+void add_layers(std::vector<LayerStatistics>& sums, const std::vector<LayerStatistics>& more) {
+  FILIGREE_CHECK_EQ(sums.size(), more.size(), "measured layers");
+  for (std::size_t i = 0; i < sums.size(); ++i) sums[i].add(more[i]);
+}
+
+std::string sparsity_text(const std::vector<LayerStatistics>& layers) {
+  if (layers.empty()) return "";
+  LayerStatistics all;
+  for (const LayerStatistics& layer : layers) all.add(layer);
+  std::string text = str(" | density ", fixed(all.density(), 3));
+  if (all.caught_rows > 0) text += str(" | recall ", fixed(all.recall(), 3));
+  if (all.divergence_rows > 0) text += str(" | kl ", fixed(all.mean_divergence(), 4));
+  return text;
 }
 
 MetricsFile::MetricsFile(const std::filesystem::path& file, std::ios::openmode mode)
@@ -128,13 +166,13 @@ std::string skipped_share(const StepReport& report) {
 
 std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds) {
   const StepTiming& timing = report.timing;
-  return str("step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
-             scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3), " | ",
-             readable_count(timing.tokens_per_second), " tok/s | ",
-             with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
-             "FLOP/s | ", skipped_share(report),
-             readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
-             readable_time(eta_seconds), report.skipped ? " | skipped" : "");
+  return str(
+      "step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
+      scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3),
+      sparsity_text(report.layers), " | ", readable_count(timing.tokens_per_second), " tok/s | ",
+      with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
+      "FLOP/s | ", skipped_share(report), readable_bytes(static_cast<double>(timing.peak_bytes)),
+      " | eta ", readable_time(eta_seconds), report.skipped ? " | skipped" : "");
 }
 
 }  // namespace filigree

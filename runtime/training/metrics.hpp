@@ -5,8 +5,11 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
+
+#include "layers/sparsity/layer_statistics.hpp"
 
 namespace filigree {
 
@@ -16,8 +19,8 @@ struct StepTiming {
   double communication_seconds = 0;  // inside collectives
   double data_wait_seconds = 0;      // waiting for the reader
   double tokens_per_second = 0;      // of the whole job
-  // Of the whole job. What the model's formula costs, recomputed work not counted; once blocks are
-  // skipped the formula no longer holds, and it is what the kernels executed.
+  // Of the whole job: what the model's formula costs, recomputed work not counted, times the share
+  // of the dense work that was executed.
   double model_flops_per_second = 0;
   std::int64_t peak_bytes = 0;  // most memory handed out at once so far
 };
@@ -33,6 +36,7 @@ struct StepReport {
   // Floating-point operations of all kernels on all ranks, and what they would have been with no
   // block skipped.
   std::int64_t executed_flops = 0, dense_flops = 0;
+  std::vector<LayerStatistics> layers;  // empty where they were not measured
   StepTiming timing;
 };
 
@@ -44,6 +48,7 @@ struct ValidationReport {
   double bits_per_byte = 0;  // of the text
   std::int64_t tokens = 0;   // scored
   double seconds = 0;
+  std::vector<LayerStatistics> layers = {};  // empty where they were not measured
 };
 
 inline constexpr int kMetricsSchema = 1;
@@ -75,6 +80,13 @@ nlohmann::ordered_json to_json(const ValidationReport& report);
 // "step 120/1000 | loss 3.4512 | lr 2.97e-03 | grad 0.812 | 45.3k tok/s | 2.0 TFLOP/s | 312.0 MiB |
 // eta ...
 std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds);
+
+// " | density 0.251 | recall 0.912 | kl 0.0831" where layers were measured, else "": means over
+// all layers; recall and kl only where there is a gate to have them.
+std::string sparsity_text(const std::vector<LayerStatistics>& layers);
+
+// Adds layer i of `more` to layer i of `sums`; there are as many.
+void add_layers(std::vector<LayerStatistics>& sums, const std::vector<LayerStatistics>& more);
 
 std::string readable_bytes(double bytes);   // "312.0 MiB"
 std::string readable_count(double value);   // "45.3k"; steps of 1000

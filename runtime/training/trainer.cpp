@@ -45,6 +45,7 @@ class Trainer {
   void save();
   void print_comparison(const EvaluationResult& result) const;
   EvaluationOptions evaluation_options() const;
+  bool sparse() const { return config_.model.mechanism != "dense"; }
 
   const TrainingJob& job_;
   const RunConfig& config_;
@@ -198,7 +199,8 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double waited = source.wait_seconds();
 
   engine_->context().work = {};
-  const StepResult result = engine_->step(source, step);
+  const bool measure = sparse() && step % config_.train.log_every == 0;
+  const StepResult result = engine_->step(source, step, measure);
   account(result);
 
   const double seconds = seconds_since(start);
@@ -210,6 +212,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
   report.gradient_norm = result.gradient_norm;
   report.tokens = state_.tokens;
   report.skipped = result.skipped;
+  report.layers = result.layers;
   report.timing.seconds = seconds;
   report.timing.communication_seconds = communication_seconds(mesh_) - communication;
   report.timing.data_wait_seconds = source.wait_seconds() - waited;
@@ -217,10 +220,9 @@ StepReport Trainer::one_step(LoaderSource& source) {
   count_work(report);
   const double dense_model_flops =
       3.0 * config_.model.forward_flops_per_token(config_.model.sequence) * tokens;
-  report.timing.model_flops_per_second =
-      (report.executed_flops < report.dense_flops ? static_cast<double>(report.executed_flops)
-                                                  : dense_model_flops) /
-      seconds;
+  const double executed_share =
+      static_cast<double>(report.executed_flops) / static_cast<double>(report.dense_flops);
+  report.timing.model_flops_per_second = dense_model_flops * executed_share / seconds;
   report.timing.peak_bytes = allocator_->peak_bytes();
   return report;
 }
@@ -286,14 +288,18 @@ EvaluationOptions Trainer::evaluation_options() const {
 void Trainer::validate() {
   if (!data_->validation) return;
   const auto start = Clock::now();
-  const EvaluationResult result = evaluate(engine_->model(), *data_->validation, mesh_,
-                                           evaluation_options(), engine_->context());
+  EvaluationOptions options = evaluation_options();
+  if (sparse()) options.measured_layers = config_.model.layers;
+  const EvaluationResult result =
+      evaluate(engine_->model(), *data_->validation, mesh_, options, engine_->context());
   log_->info("validation after step ", state_.step, " | loss ", fixed(result.loss, 4),
              " | perplexity ", fixed(result.perplexity, 2), " | bits per byte ",
-             fixed(result.bits_per_byte, 4), " | ", result.tokens, " tokens");
+             fixed(result.bits_per_byte, 4), " | ", result.tokens, " tokens",
+             sparsity_text(result.layers));
   if (metrics_)
     metrics_->write(ValidationReport{state_.step, result.loss, result.perplexity,
-                                     result.bits_per_byte, result.tokens, seconds_since(start)});
+                                     result.bits_per_byte, result.tokens, seconds_since(start),
+                                     result.layers});
   if (state_.step == config_.train.steps) print_comparison(result);
 }
 

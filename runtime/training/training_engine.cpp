@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/training/metrics.hpp"
+
 namespace filigree {
 namespace {
 
@@ -60,11 +62,13 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       optimizer_(config.optimizer, materialised(store_, config, context_), context_),
       reducer_(mesh, store_.variables(), store_.gradient(), {}) {}
 
-StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step) {
+StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure) {
   StepResult result;
+  if (measure) result.layers.resize(static_cast<std::size_t>(config_.model.layers));
   result.learning_rate = schedule_.rate(step);
 
-  const double loss_sum = accumulate_gradients(source, step);
+  const double loss_sum = accumulate_gradients(source, step, measure ? &result.layers : nullptr);
+  if (measure) result.layers = reduce_over_ranks(result.layers, mesh_);
   result.loss = loss_over_ranks(loss_sum);
   result.gradient_norm = global_gradient_norm(store_, mesh_, context_);
   result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
@@ -75,8 +79,9 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step) {
 }
 
 // Gradients of the mean loss over all tokens of the step, summed over ranks, in the store's
-// buffers. Returns this rank's sum of losses.
-double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64_t step) {
+// buffers. Returns this rank's sum of losses; what its layers did is added to `layers`.
+double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64_t step,
+                                            std::vector<LayerStatistics>* layers) {
   const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
   const std::int64_t first_sample = (step - 1) * config_.train.batch;
   const std::int64_t micro_steps = source.micro_batches();
@@ -84,6 +89,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
   store_.clear_gradients();
   Tape tape(context_);
   double loss_sum = 0.0;
+  std::vector<LayerStatistics> measured;
   for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
     const TokenBatch batch = source.next();
     BatchInfo info;
@@ -95,11 +101,16 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
     info.step = step;
     info.training = true;
     info.global_batch = config_.train.batch;
+    if (layers) {
+      measured.assign(layers->size(), {});
+      info.statistics = &measured;
+    }
     const Variable loss = model_.loss_sum(tape, batch.tokens_T, batch.targets_T, info);
     loss_sum += scalar(loss.value());
     // Sums are complete, and can travel, only once the last micro-step has added its share.
     if (micro + 1 == micro_steps) reducer_.attach(tape);
     tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens, context_));
+    if (layers) add_layers(*layers, measured);
   }
   reducer_.finish();
   return loss_sum;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "data_pipeline/batch_loader.hpp"
 #include "layers/language_model.hpp"
@@ -27,8 +28,9 @@ class MicroBatchSource {
 struct StepResult {
   double loss = 0;  // sum over all tokens of the step / their number
   double learning_rate = 0;
-  double gradient_norm = 0;  // before clipping; NaN when not finite
-  bool skipped = false;      // loss or gradient was not finite: nothing was updated
+  double gradient_norm = 0;             // before clipping; NaN when not finite
+  bool skipped = false;                 // loss or gradient was not finite: nothing was updated
+  std::vector<LayerStatistics> layers;  // over all ranks and micro-steps; empty unless measured
 };
 
 class TrainingEngine {
@@ -39,8 +41,9 @@ class TrainingEngine {
   TrainingEngine& operator=(const TrainingEngine&) = delete;
 
   // Optimizer step `step` (1 for the first). Every rank gets the same result, to the bit.
-  // Collective.
-  StepResult step(MicroBatchSource& source, std::int64_t step);
+  // `measure`, the same on every rank, asks the attention layers what they did; it changes neither
+  // loss nor gradients, but its kernels take time and count as work. Collective.
+  StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
 
   const LanguageModel& model() const { return model_; }
   const ParameterStore& parameters() const { return store_; }
@@ -50,7 +53,8 @@ class TrainingEngine {
   const Mesh& mesh() const { return mesh_; }
 
  private:
-  double accumulate_gradients(MicroBatchSource& source, std::int64_t step);
+  double accumulate_gradients(MicroBatchSource& source, std::int64_t step,
+                              std::vector<LayerStatistics>* layers);
   double loss_over_ranks(double local_sum) const;
 
   RunConfig config_;

@@ -97,5 +97,32 @@ TEST(ConsoleLine, SaysWhatTheUserWatches) {
             "eta 0:03:12");
 }
 
+TEST(LayerMetrics, AddUpAndAreWrittenPerLayer) {
+  std::vector<LayerStatistics> layers(2), more(2);
+  layers[0].pairs = 10, layers[0].allowed_pairs = 100;
+  more[0].pairs = 20, more[0].allowed_pairs = 100;
+  layers[1].pairs = 50, layers[1].allowed_pairs = 200;
+  more[1].caught = 3, more[1].caught_rows = 4;
+  add_layers(layers, more);
+  EXPECT_EQ(sparsity_text(layers), " | density 0.200 | recall 0.750");
+  EXPECT_EQ(sparsity_text({}), "");
+
+  StepReport step = report(3);
+  EXPECT_FALSE(to_json(step).contains("layers"));
+  step.layers = layers;
+  const auto rows = to_json(step).at("layers");
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_DOUBLE_EQ(rows[0].at("density"), 0.15);
+  EXPECT_DOUBLE_EQ(rows[1].at("density"), 0.25);
+  EXPECT_DOUBLE_EQ(rows[1].at("recall"), 0.75);
+}
+
+TEST(ConsoleLine, SaysWhatShareOfTheDenseWorkWasDone) {
+  StepReport step = report(1);
+  step.executed_flops = 30;
+  step.dense_flops = 40;
+  EXPECT_NE(console_line(step, 10, 0.0).find(" | 75.0% of dense work | "), std::string::npos);
+}
+
 }  // namespace
 }  // namespace filigree
