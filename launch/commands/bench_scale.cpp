@@ -96,7 +96,8 @@ int run(const std::vector<std::string>& words) {
 
 Command bench_scale_command() {
   return {"bench scale", "measure training speed on every layout that the ranks allow",
-          "mpirun -np 4 filigree bench scale --config configs/lm_7m.cfg --steps 10 --output scale",
+          "mpirun -np 4 filigree bench scale --config configs/lm_7m.cfg --data.path \"\" --steps "
+          "10 --output scale",
           run};
 }
 

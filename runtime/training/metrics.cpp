@@ -136,7 +136,9 @@ MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t 
   std::string kept;
   for (std::string line; std::getline(in, line);) {
     const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (row.is_discarded() || !row.is_object() || row.value("step", std::int64_t{0}) > step) break;
+    if (row.is_discarded() || !row.is_object()) break;
+    const Json of_step = row.value("step", Json(0));
+    if (!of_step.is_number_integer() || of_step > step) break;
     kept += line + '\n';
   }
   in.close();

@@ -72,6 +72,17 @@ TEST(MetricsFile, ResumeCutsLaterStepsAndATornLine) {
     EXPECT_EQ(all[static_cast<std::size_t>(step)].at("step"), step);
 }
 
+TEST(MetricsFile, ResumeCutsFromALineWithoutANumberedStep) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "metrics.jsonl";
+  MetricsFile::create(file, "abc").write(report(1));
+  std::ofstream(file, std::ios::app) << R"({"kind":"step","step":"two"})"
+                                     << "\n";
+  MetricsFile::resume(file, 5).write(report(2));
+  ASSERT_EQ(rows(file).size(), 3u);
+  EXPECT_EQ(rows(file)[2].at("step"), 2);
+}
+
 TEST(MetricsFile, ErrorsNameTheFile) {
   const testing::TemporaryFolder folder;
   try {
