@@ -36,32 +36,52 @@ std::size_t ParameterStore::add(Parameter parameter) {
   return parameters_.size() - 1;
 }
 
+void ParameterStore::freeze(const std::function<bool(const Parameter&)>& which) {
+  FILIGREE_CHECK(!master_.defined(), "parameters are frozen after materialise()");
+  for (Parameter& parameter : parameters_)
+    if (which(parameter)) parameter.trains = false;
+}
+
+std::int64_t ParameterStore::lay_out(bool trains, std::int64_t first) {
+  for (std::size_t i = 0; i < size(); ++i) {
+    if (parameters_[i].trains != trains) continue;
+    begins_[i] = first;
+    first += (parameters_[i].local_shape.numel() + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  return first;
+}
+
+void ParameterStore::bind(std::size_t i) {
+  Parameter& parameter = parameters_[i];
+  const Tensor value = slice(compute_, i);
+  parameter.variable =
+      parameter.trains
+          ? Variable::parameter(parameter.name, value, slice(gradient_, i), parameter.placements)
+          : Variable(value, parameter.placements);
+}
+
 void ParameterStore::materialise(DType compute_dtype, std::uint64_t seed,
                                  ExecutionContext& context) {
   FILIGREE_CHECK(!master_.defined(), "parameters are materialised twice");
-  std::int64_t total = 0;
-  for (const Parameter& parameter : parameters_) {
-    begins_.push_back(total);
-    total += (parameter.local_shape.numel() + kAlignment - 1) / kAlignment * kAlignment;
-  }
+  begins_.resize(size());
+  const std::int64_t trained = lay_out(true, 0), total = lay_out(false, trained);
   const DType master_dtype = accumulation_dtype(compute_dtype);
   master_ = context.zeros({total}, master_dtype, MemoryUse::parameters);
-  gradient_ = context.zeros({total}, master_dtype, MemoryUse::gradients);
+  gradient_ = context.zeros({trained}, master_dtype, MemoryUse::gradients);
   compute_ = compute_dtype == master_dtype
                  ? master_
                  : context.zeros({total}, compute_dtype, MemoryUse::parameters);
   for (std::size_t i = 0; i < size(); ++i) {
-    Parameter& parameter = parameters_[i];
-    initialise(parameter, master_of(i), seed, context);
-    parameter.variable = Variable::parameter(parameter.name, slice(compute_, i),
-                                             slice(gradient_, i), parameter.placements);
+    initialise(parameters_[i], master_of(i), seed, context);
+    bind(i);
   }
   refresh_compute(context);
 }
 
-std::vector<Variable> ParameterStore::variables() const {
+std::vector<Variable> ParameterStore::trained_variables() const {
   std::vector<Variable> result;
-  for (const Parameter& parameter : parameters_) result.push_back(parameter.variable);
+  for (const Parameter& parameter : parameters_)
+    if (parameter.trains) result.push_back(parameter.variable);
   return result;
 }
 

@@ -6,27 +6,22 @@
 #include "layers/linear.hpp"
 
 namespace filigree {
-namespace {
-
-std::size_t add_projection(const std::string& name, std::int64_t rows, std::int64_t columns,
-                           const MechanismContext& context) {
+std::size_t add_gate_projection(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                double deviation, const MechanismContext& context) {
   Parameter weight =
       make_parameter(name + ".weight", rows, columns, Placement::sharded(0), context.mesh);
-  // Features of the scale of their inputs: scores mean something from the first step on.
-  weight.initialisation.deviation = 1.0 / std::sqrt(static_cast<double>(columns));
+  weight.initialisation.deviation = deviation;
   weight.decays = false;
+  weight.gate = true;
   return context.store.add(std::move(weight));
 }
 
-// 0, step, 2 step, ... for each of `batch` sequences.
-Tensor starts(std::int64_t batch, std::int64_t count, std::int64_t step, std::int64_t first = 0) {
+Tensor block_starts(std::int64_t batch, std::int64_t count, std::int64_t step, std::int64_t first) {
   const Tensor positions = Tensor::empty({batch * count}, DType::i32);
   for (std::int64_t i = 0; i < batch * count; ++i)
     positions.data<std::int32_t>()[i] = static_cast<std::int32_t>(first + i % count * step);
   return positions;
 }
-
-}  // namespace
 
 BlockGate::BlockGate(const MechanismContext& context)
     : store_(&context.store),
@@ -39,8 +34,10 @@ BlockGate::BlockGate(const MechanismContext& context)
       key_block_(context.config.sparsity.key_block),
       rope_theta_(context.config.rope_theta) {
   const std::int64_t rows = context.config.heads * gate_dim_;
-  query_ = add_projection(context.name + ".gate.query", rows, head_dim_, context);
-  key_ = add_projection(context.name + ".gate.key", rows, head_dim_, context);
+  // Features of the scale of their inputs: scores mean something from the first step on.
+  const double deviation = 1.0 / std::sqrt(static_cast<double>(head_dim_));
+  query_ = add_gate_projection(context.name + ".gate.query", rows, head_dim_, deviation, context);
+  key_ = add_gate_projection(context.name + ".gate.key", rows, head_dim_, deviation, context);
 }
 
 Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& weight,
@@ -53,10 +50,10 @@ Variable BlockGate::scores(Tape& tape, const Variable& q_raw, const Variable& k_
                            const BlockGrid& grid) const {
   const Variable queries =
       features(tape, group_queries(tape, q_raw, grid.batch, grid.query_block), query_weight(),
-               heads_, starts(grid.batch, grid.groups(), grid.query_block));
+               heads_, block_starts(grid.batch, grid.groups(), grid.query_block));
   const Variable keys =
       features(tape, block_mean_keys(tape, k_raw, grid.batch, grid.key_block), key_weight(),
-               kv_heads_, starts(grid.batch, grid.key_blocks(), grid.key_block));
+               kv_heads_, block_starts(grid.batch, grid.key_blocks(), grid.key_block));
   return gate_scores(tape, queries, keys, grid, 1.0 / std::sqrt(static_cast<double>(gate_dim_)));
 }
 
@@ -86,7 +83,7 @@ void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& 
     const Variable means = block_mean_keys(
         tape, Variable(rows.rows(0, used), input.k_raw_TGK.placements()), 1, key_block_);
     const Variable keys = features(tape, means, key_weight(), kv_heads_,
-                                   starts(1, finished, key_block_, first * key_block_));
+                                   block_starts(1, finished, key_block_, first * key_block_));
     state.keys_MHE.rows(first, first + finished).copy_from(keys.value());
   }
   state.pending_TGK.rows(0, rows.dim(0) - used).copy_from(rows.rows(used, rows.dim(0)));
@@ -106,9 +103,10 @@ Variable BlockGate::append_queries(Tape& tape, const AttentionInput& input, cons
         tape, Variable(fresh.rows(skipped, fresh.dim(0)), input.q_raw_THK.placements()), 1,
         grid.query_block);
     queries.rows(begun, groups)
-        .copy_from(features(tape, first_tokens, query_weight(), heads_,
-                            starts(1, groups - begun, grid.query_block, grid.first_position(begun)))
-                       .value());
+        .copy_from(
+            features(tape, first_tokens, query_weight(), heads_,
+                     block_starts(1, groups - begun, grid.query_block, grid.first_position(begun)))
+                .value());
   }
   state.group_query_HE.copy_from(queries.rows(groups - 1, groups));
   return Variable(queries, input.q_raw_THK.placements());

@@ -160,9 +160,9 @@ void Tape::seed(const Variable& output, Tensor gradient) {
 
 void Tape::backward(const Variable& output, Tensor seed) {
   FILIGREE_CHECK(recording(), "backward on an inference tape");
-  FILIGREE_CHECK(output.requires_gradient(),
+  FILIGREE_CHECK(output.requires_gradient() || !objectives_.empty(),
                  "backward from a variable that depends on no parameter");
-  this->seed(output, std::move(seed));
+  if (output.requires_gradient()) this->seed(output, std::move(seed));
   for (Objective& objective : std::exchange(objectives_, {}))
     this->seed(objective.variable, std::move(objective.seed));
   while (!nodes_.empty()) {
@@ -179,7 +179,9 @@ Variable recompute(Tape& tape, std::function<Variable(Tape&, std::span<const Var
   Tape probe(tape.execution_);
   probe.probing_ = true;
   const Variable result = function(probe, inputs);
-  if (!result.requires_gradient()) return result;
+  // What goes on from here is a constant, but auxiliary objectives may have met parameters inside:
+  // they are recorded as they are, since nothing will ask for the region again.
+  if (!result.requires_gradient()) return probe.probed_.empty() ? result : function(tape, inputs);
 
   std::vector<Variable> recorded = inputs;
   recorded.insert(recorded.end(), probe.probed_.begin(), probe.probed_.end());

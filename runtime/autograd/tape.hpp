@@ -82,7 +82,8 @@ class Tape {
   void add_objective(const Variable& objective, Tensor seed);
 
   // Runs everything recorded in reverse. `seed` is d(objective)/d(output), of output's shape and
-  // dtype. The tape is empty afterwards and can record again.
+  // dtype; it goes nowhere when only added objectives depend on parameters. The tape is empty
+  // afterwards and can record again.
   void backward(const Variable& output, Tensor seed);
 
  private:

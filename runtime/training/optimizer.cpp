@@ -35,6 +35,7 @@ std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
                                          const std::function<bool(const Parameter&)>& flag) {
   std::vector<ParameterRun> runs;
   for (std::size_t i = 0; i < store.size(); ++i) {
+    if (!store[i].trains) continue;
     const bool value = flag(store[i]);
     if (runs.empty() || runs.back().flag != value)
       runs.push_back({store.begin(i), store.end(i), value});
@@ -49,9 +50,9 @@ AdamWOptimizer::AdamWOptimizer(const OptimizerConfig& config, const ParameterSto
   check(config_);
   runs_ =
       parameter_runs(store, [&](const Parameter& p) { return p.decays || config_.decay_norms; });
-  const Tensor& master = store.master();
-  m_ = context.zeros(master.shape(), master.dtype(), MemoryUse::optimizer);
-  v_ = context.zeros(master.shape(), master.dtype(), MemoryUse::optimizer);
+  const Tensor& gradient = store.gradient();
+  m_ = context.zeros(gradient.shape(), gradient.dtype(), MemoryUse::optimizer);
+  v_ = context.zeros(gradient.shape(), gradient.dtype(), MemoryUse::optimizer);
 }
 
 void AdamWOptimizer::update(double learning_rate, double gradient_scale,

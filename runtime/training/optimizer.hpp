@@ -20,13 +20,13 @@ struct ParameterRun {
   bool operator==(const ParameterRun&) const = default;
 };
 // The longest runs of parameters on which `flag` agrees, in order; together they cover every
-// parameter.
+// parameter that trains, and nothing else.
 std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
                                          const std::function<bool(const Parameter&)>& flag);
 
 class AdamWOptimizer {
  public:
-  // Allocates the moments m and v, flat like store.master(), and zeroes them. `store` is
+  // Allocates the moments m and v, flat like store.gradient(), and zeroes them. `store` is
   // materialised and outlives the optimizer. Throws UserError naming the option out of range.
   AdamWOptimizer(const OptimizerConfig& config, const ParameterStore& store,
                  ExecutionContext& context);
@@ -35,8 +35,8 @@ class AdamWOptimizer {
   // formula.
   void update(double learning_rate, double gradient_scale, ExecutionContext& context);
 
-  const Tensor& first_moment() const { return m_; }   // flat [N]
-  const Tensor& second_moment() const { return v_; }  // flat [N]
+  const Tensor& first_moment() const { return m_; }   // flat [n]
+  const Tensor& second_moment() const { return v_; }  // flat [n]
   // Updates done so far: the bias correction depends on it, skipped steps do not count.
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
@@ -50,9 +50,10 @@ class AdamWOptimizer {
   std::int64_t updates_ = 0;
 };
 
-// Euclidean norm of the whole model's gradient, each element counted once whatever the layout
-// (derived from the parameters' placements); the same bits on every rank. NaN on every rank when an
-// element is not finite on any. Precondition: gradients are reduced. Collective over the world.
+// Euclidean norm of the gradient of all parameters that train, each element counted once whatever
+// the layout (derived from the parameters' placements); the same bits on every rank. NaN on every
+// rank when an element is not finite on any. Precondition: gradients are reduced. Collective over
+// the world.
 double global_gradient_norm(const ParameterStore& store, const Mesh& mesh,
                             ExecutionContext& context);
 

@@ -81,6 +81,7 @@ std::vector<NamedTensor> training_tensors(const ParameterStore& store,
   std::vector<NamedTensor> tensors;
   for (std::size_t i = 0; i < store.size(); ++i) {
     tensors.push_back(named("parameters/", store[i], store.master_of(i)));
+    if (!store[i].trains) continue;
     tensors.push_back(named("optimizer/m/", store[i], store.slice(optimizer.first_moment(), i)));
     tensors.push_back(named("optimizer/v/", store[i], store.slice(optimizer.second_moment(), i)));
   }

@@ -28,8 +28,8 @@ nlohmann::json to_json(const TrainingState& state);
 // Throws UserError naming the checkpoint when a field is missing.
 TrainingState training_state(const CheckpointInfo& info, const std::filesystem::path& folder);
 
-// "parameters/NAME", "optimizer/m/NAME" and "optimizer/v/NAME" of every parameter, as views of
-// the buffers: this rank's slices.
+// "parameters/NAME" of every parameter, "optimizer/m/NAME" and "optimizer/v/NAME" of every one that
+// trains, as views of the buffers: this rank's slices.
 std::vector<NamedTensor> training_tensors(const ParameterStore& store,
                                           const AdamWOptimizer& optimizer);
 

@@ -60,7 +60,11 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       schedule_(config.schedule, config.optimizer.learning_rate, config.train.steps),
       model_(config.model, mesh, store_),
       optimizer_(config.optimizer, materialised(store_, config, context_), context_),
-      reducer_(mesh, store_.variables(), store_.gradient(), {}) {}
+      reducer_(mesh, store_.trained_variables(), store_.gradient(), {}) {
+  model_.weights_changed(WeightChange::initialised, context_);
+}
+
+void TrainingEngine::parameters_loaded() { model_.weights_changed(WeightChange::loaded, context_); }
 
 StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure) {
   StepResult result;
@@ -72,9 +76,11 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
   result.loss = loss_over_ranks(loss_sum);
   result.gradient_norm = global_gradient_norm(store_, mesh_, context_);
   result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
-  if (!result.skipped)
+  if (!result.skipped) {
     optimizer_.update(result.learning_rate,
                       clip_scale(result.gradient_norm, config_.optimizer.clip_norm), context_);
+    model_.weights_changed(WeightChange::updated, context_);
+  }
   return result;
 }
 

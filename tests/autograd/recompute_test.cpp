@@ -127,6 +127,25 @@ TEST(Recompute, OfAConstantNeedsNoGradient) {
     ASSERT_EQ(x.gradient().data<double>()[i], g.data<double>()[i] * h.value().data<double>()[i]);
 }
 
+// A region whose result is a constant may still hold what an auxiliary loss teaches.
+TEST(Recompute, KeepsObjectivesOfAConstantResult) {
+  ExecutionContext execution;
+  Tape tape(execution);
+  const Variable constant(random_tensor(kShape, 1), Placements()),
+      w = random_parameter("w", kShape, 2);
+  const Tensor g = random_tensor(kShape, 3);
+  const auto region = [&](Tape& t, std::span<const Variable> inputs) {
+    t.add_objective(multiply(t, inputs[0], w), g.clone());
+    return multiply(t, inputs[0], inputs[0]);
+  };
+  const Variable h = recompute(tape, region, {constant});
+  EXPECT_FALSE(h.requires_gradient());
+  tape.backward(h, random_tensor(kShape, 4));
+  for (std::int64_t i = 0; i < kShape.numel(); ++i)
+    ASSERT_EQ(w.gradient().data<double>()[i],
+              g.data<double>()[i] * constant.value().data<double>()[i]);
+}
+
 TEST(Recompute, OfTheIdentityPassesTheGradientOn) {
   ExecutionContext execution;
   Tape tape(execution);

@@ -49,6 +49,13 @@ TEST(Gradcheck, RmsNorm) {
             {leaf({6, 8}, 1), leaf({8}, 2)});
 }
 
+TEST(Gradcheck, ConstantWeights) {
+  const Variable norm(random_tensor({8}, 2), {}), projection(random_tensor({3, 8}, 3), {});
+  gradcheck([&](Tape& tape,
+                auto in) { return linear(tape, rms_norm(tape, in[0], norm, 1e-5), projection); },
+            {leaf({6, 8}, 1)});
+}
+
 TEST(Gradcheck, Rope) {
   const Tensor positions = sequential_positions(2, 5, 3);
   gradcheck([&](Tape& tape, auto in) { return rope(tape, in[0], positions, 4, 100.0); },

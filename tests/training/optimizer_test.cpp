@@ -77,6 +77,37 @@ TEST(AdamWOptimizer, FollowsTheFormulaAndDecaysOnlyWhereAsked) {
   EXPECT_EQ(optimizer.updates(), 2);
 }
 
+// Frozen parameters lie behind those that train, whatever the order of registration, and have no
+// room in the gradient and the moments.
+TEST(AdamWOptimizer, LeavesFrozenParametersAlone) {
+  ParameterStore store;
+  ExecutionContext context;
+  for (const char* name : {"a", "b", "c", "d"}) store.add(vector_parameter(name, 5, true));
+  store.freeze([](const Parameter& p) { return p.name == "a" || p.name == "c"; });
+  store.materialise(DType::bf16, 1, context);
+  EXPECT_EQ(store.begin(1), 0);
+  EXPECT_EQ(store.begin(3), 16);
+  EXPECT_EQ(store.begin(0), 32);
+  EXPECT_EQ(store.begin(2), 48);
+  EXPECT_EQ(store.gradient().numel(), 32);
+  EXPECT_FALSE(store.variable(0).requires_gradient());
+  EXPECT_EQ(store.trained_variables().size(), 2U);
+
+  AdamWOptimizer optimizer({}, store, context);
+  EXPECT_EQ(optimizer.first_moment().numel(), 32);
+  const Tensor before = store.master().clone(), rounded = store.compute().clone();
+  for (float& value : store.gradient().span<float>()) value = 0.5F;
+  optimizer.update(0.1, 1.0, context);
+  for (std::size_t p = 0; p < store.size(); ++p)
+    for (std::int64_t i = store.begin(p); i < store.end(p); ++i) {
+      const bool same = store.master().data<float>()[i] == before.data<float>()[i];
+      EXPECT_EQ(same, p == 0 || p == 2) << store[p].name << " element " << i;
+      EXPECT_EQ(static_cast<float>(store.compute().data<BFloat16>()[i]) ==
+                    static_cast<float>(rounded.data<BFloat16>()[i]),
+                same);
+    }
+}
+
 TEST(AdamWOptimizer, RoundsTheBf16CopyFromTheMasterWeights) {
   ParameterStore store;
   ExecutionContext context;
