@@ -1,6 +1,7 @@
 // How an op finds its implementation: typed op tags, explicit lists, capability stated in words.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -104,14 +105,25 @@ const Implementation<Op>& select_implementation(const typename Op::Arguments& ar
   return *best;
 }
 
-// Runs the best implementation and counts its work. Every Op has
+template <class Op>
+constexpr WorkPart part_of() {
+  if constexpr (requires { Op::part; })
+    return Op::part;
+  else
+    return WorkPart::other;
+}
+
+// Runs the best implementation and counts its work and time. Every Op has
 //   static Work work(const Arguments&);
 template <class Op>
 void dispatch(const typename Op::Arguments& arguments, ExecutionContext& context) {
   const Implementation<Op>& chosen = select_implementation<Op>(arguments, context);
   ErrorContext frame{std::string(Op::name)};
+  const auto start = std::chrono::steady_clock::now();
   chosen.run(arguments, context);
-  context.work += Op::work(arguments);
+  PartUsage& usage = context.work[part_of<Op>()];
+  usage.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  usage.work += Op::work(arguments);
 }
 
 }  // namespace filigree

@@ -47,6 +47,7 @@ struct AttentionPattern {
 // key gives o = 0 and lse = -infinity.
 struct AttentionForward {
   static constexpr std::string_view name = "attention_forward";
+  static constexpr WorkPart part = WorkPart::attention;
   struct Arguments {
     AttentionShape shape;
     Tensor q_THK, k_TGK, v_TGK, o_THK;
@@ -63,6 +64,7 @@ struct AttentionForward {
 // of a group are added in ascending order.
 struct AttentionBackward {
   static constexpr std::string_view name = "attention_backward";
+  static constexpr WorkPart part = WorkPart::attention;
   struct Arguments {
     AttentionShape shape;
     Tensor q_THK, k_TGK, v_TGK, o_THK, lse_BHS, do_THK;

@@ -22,6 +22,7 @@ enum class SelectionRule { top_k, threshold };
 // past the count -1. Throws InternalError where a list does not fit the capacity J of indices.
 struct BlockSelect {
   static constexpr std::string_view name = "block_select";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     BlockGrid grid;
     SelectionRule rule = SelectionRule::top_k;
@@ -41,6 +42,7 @@ struct BlockSelect {
 // transposed_counts[b,h,m] = how many. All i32.
 struct BlockTranspose {
   static constexpr std::string_view name = "block_transpose";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     Tensor counts_BHN, indices_BHNJ;
     Tensor transposed_counts_BHM, transposed_indices_BHMN;

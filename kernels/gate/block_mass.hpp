@@ -23,6 +23,7 @@ enum class BlockStatistic { maximum, mass };
 // H; outputs in the accumulation dtype; groups: i32 [R], each in [0, N).
 struct BlockMassTeacher {
   static constexpr std::string_view name = "block_mass_teacher";
+  static constexpr WorkPart part = WorkPart::teacher;
   struct Arguments {
     BlockGrid grid;
     std::int64_t kv_heads = 0;

@@ -16,6 +16,7 @@ namespace filigree {
 // loss * total and total. groups: i32 [R], distinct.
 struct DistillLoss {
   static constexpr std::string_view name = "distill_loss";
+  static constexpr WorkPart part = WorkPart::teacher;
   struct Arguments {
     BlockGrid grid;
     Tensor z_BHNM, groups_R, teacher_BHRM, weight_BHR;
@@ -32,6 +33,7 @@ struct DistillLoss {
 // there when accumulate. The teacher is a constant.
 struct DistillLossGradient {
   static constexpr std::string_view name = "distill_loss_gradient";
+  static constexpr WorkPart part = WorkPart::teacher;
   struct Arguments {
     BlockGrid grid;
     Tensor z_BHNM, groups_R, teacher_BHRM, weight_BHR;

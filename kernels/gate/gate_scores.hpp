@@ -11,6 +11,7 @@ namespace filigree {
 // dtype. scale is usually 1/sqrt(E). The causal choice thus sees no token after the group's first.
 struct GateScores {
   static constexpr std::string_view name = "gate_scores";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     BlockGrid grid;
     double scale = 0.0;
@@ -28,6 +29,7 @@ struct GateScores {
 // Both are overwritten.
 struct GateScoresBackward {
   static constexpr std::string_view name = "gate_scores_backward";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     BlockGrid grid;
     double scale = 0.0;

@@ -10,6 +10,7 @@ namespace filigree {
 // accumulation dtype.
 struct HeadProjection {
   static constexpr std::string_view name = "head_projection";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     std::int64_t heads = 0, input_heads = 0;  // H, Hx
     Tensor x_THK, w_HEK, y_THE;
@@ -24,6 +25,7 @@ struct HeadProjection {
 // added in ascending order.
 struct HeadProjectionInputGradient {
   static constexpr std::string_view name = "head_projection_input_gradient";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     std::int64_t heads = 0, input_heads = 0;
     Tensor dy_THE, w_HEK, dx_THK;
@@ -39,6 +41,7 @@ struct HeadProjectionInputGradient {
 // dtype.
 struct HeadProjectionWeightGradient {
   static constexpr std::string_view name = "head_projection_weight_gradient";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     std::int64_t heads = 0, input_heads = 0;
     Tensor x_THK, dy_THE, dw_HEK;

@@ -13,6 +13,7 @@ namespace filigree {
 // the gate. z, bias: f64 or f32.
 struct SoftGateBias {
   static constexpr std::string_view name = "soft_gate_bias";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     BlockGrid grid;
     Tensor z_BHNM, counts_BHN, indices_BHNJ;
@@ -30,6 +31,7 @@ struct SoftGateBias {
 // what is there when accumulate.
 struct SoftGateBiasBackward {
   static constexpr std::string_view name = "soft_gate_bias_backward";
+  static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     BlockGrid grid;
     Tensor z_BHNM, counts_BHN, indices_BHNJ, dense_heads_H;

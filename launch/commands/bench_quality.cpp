@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <sstream>
 
 #include "launch/commands/world.hpp"
@@ -23,6 +24,7 @@ struct QualityArguments {
   std::string variants =
       "dense,sliding_window,deepspeed_fixed,adaptive:end_to_end,adaptive:distill,adaptive:both";
   std::string densities = "0.125,0.25";
+  std::string match = "density";
   int seeds = 2;
   std::int64_t steps = 0;
 };
@@ -32,6 +34,7 @@ struct PlannedRun {
   QualityVariant variant;
   double density = 1.0;
   std::uint64_t seed = 0;
+  std::int64_t steps = 0;
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -68,7 +71,8 @@ std::vector<PlannedRun> plan(const QualityArguments& arguments) {
     const bool dense = variant.mechanism == "dense";
     for (const double density : dense ? std::vector<double>{1.0} : densities)
       for (int i = 0; i < arguments.seeds; ++i)
-        runs.push_back({variant, density, arguments.config.train.seed + static_cast<unsigned>(i)});
+        runs.push_back({variant, density, arguments.config.train.seed + static_cast<unsigned>(i),
+                        arguments.config.train.steps});
   }
   if (runs.empty()) throw UserError("--variants is empty; give at least one, such as dense");
   return runs;
@@ -119,21 +123,35 @@ QualityTask task_of(const QualityArguments& arguments) {
   return task;
 }
 
+// Sparser variants train for longer, until they have executed as much as dense attention has.
+void match_work(const RunConfig& config, const QualityTask& task, int threads,
+                std::vector<PlannedRun>& runs) {
+  std::map<std::pair<std::string, double>, std::int64_t> steps;
+  for (PlannedRun& run : runs) {
+    const auto [found, is_new] = steps.try_emplace({run.variant.name, run.density}, 0);
+    if (is_new)
+      found->second = steps_of_equal_work(config, run.variant, run.density, task, threads);
+    run.steps = found->second;
+  }
+}
+
 std::vector<QualityResult> measure_all(const RunConfig& config, const QualityTask& task,
-                                       const std::vector<PlannedRun>& runs) {
+                                       std::vector<PlannedRun> runs, bool equal_work) {
   for (const PlannedRun& run : runs) matched_model(config.model, run.variant, run.density);
   const int threads = threads_of_process(config.train.threads);
-  const std::int64_t steps = config.train.steps;
-  BenchmarkProgress progress(std::ssize(runs) * steps);
+  if (equal_work) match_work(config, task, threads, runs);
+  std::int64_t total_steps = 0;
+  for (const PlannedRun& run : runs) total_steps += run.steps;
+  BenchmarkProgress progress(total_steps);
   std::vector<QualityResult> results;
   for (const PlannedRun& run : runs) {
-    RunConfig one = config;
+    RunConfig one = with_steps(config, run.steps);
     one.train.seed = run.seed;
     const std::string name = str("run ", results.size() + 1, '/', runs.size(), ' ',
                                  run.variant.name, " density ", run.density, " seed ", run.seed);
     results.push_back(measure_quality(
         one, run.variant, run.density, task, threads,
-        [&](std::int64_t step, double loss) { progress.step(name, step, steps, loss); }));
+        [&](std::int64_t step, double loss) { progress.step(name, step, run.steps, loss); }));
   }
   return results;
 }
@@ -182,6 +200,13 @@ bool parse(const std::vector<std::string>& words, QualityArguments& arguments) {
   options.add("density", &arguments.densities,
               {.description = "shares of the causal pairs that the sparse ones may read",
                .unit = "SHARE,..."});
+  options.add(
+      "match", &arguments.match,
+      {.description = "what runs have in common: density is the same number of steps; flops "
+                      "trains sparser ones for longer, until they have executed as much as "
+                      "dense attention",
+       .unit = "WHAT",
+       .allowed = {"density", "flops"}});
   options.add("seeds", &arguments.seeds,
               {.description = "runs of each, from train.seed on", .min = 1, .max = 1000});
   options.add("steps", &arguments.steps,
@@ -211,7 +236,7 @@ int run(const std::vector<std::string>& words) {
     config.model.vocabulary = recall_shape(config.model.sequence, task.recall_values).vocabulary();
   config.model = config.model.resolved(task.is_text() ? task.train->vocabulary() : 0);
   make_output_folder(arguments.output);
-  write_report(arguments, config, measure_all(config, task, runs));
+  write_report(arguments, config, measure_all(config, task, runs, arguments.match == "flops"));
   return exit_code::kOk;
 }
 

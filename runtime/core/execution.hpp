@@ -2,6 +2,8 @@
 // it.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -27,6 +29,37 @@ struct Work {
   }
 };
 
+// What a kernel works for. An op says so with `static constexpr WorkPart part`; without, it is
+// `other`.
+enum class WorkPart { other, attention, gate, teacher };
+inline constexpr std::size_t kWorkParts = 4;
+
+// Kernels of one part: their work, and the wall time that the caller waited for them.
+struct PartUsage {
+  Work work;
+  double seconds = 0.0;
+};
+
+// By part, summed over every dispatched kernel since the caller last cleared it.
+struct WorkLog {
+  std::array<PartUsage, kWorkParts> parts;
+
+  PartUsage& operator[](WorkPart part) { return parts[static_cast<std::size_t>(part)]; }
+  const PartUsage& operator[](WorkPart part) const { return parts[static_cast<std::size_t>(part)]; }
+  Work total() const {
+    Work sum;
+    for (const PartUsage& part : parts) sum += part.work;
+    return sum;
+  }
+  WorkLog& operator+=(const WorkLog& other) {
+    for (std::size_t i = 0; i < kWorkParts; ++i) {
+      parts[i].work += other.parts[i].work;
+      parts[i].seconds += other.parts[i].seconds;
+    }
+    return *this;
+  }
+};
+
 struct ExecutionContext {
   Device device;
   std::shared_ptr<Allocator> allocator = host_allocator();
@@ -35,7 +68,7 @@ struct ExecutionContext {
   // Op name -> implementation name, to force one (tests, train.kernels, bench kernels); "*"
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
-  Work work;  // summed over every dispatched kernel since the caller last cleared it
+  WorkLog work;
 
   Tensor empty(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
     return Tensor::empty(shape, dtype, allocator, use);

@@ -80,11 +80,15 @@ nlohmann::ordered_json to_json(const StepReport& report) {
             {"tokens", report.tokens},
             {"skipped", report.skipped},
             {"executed_flops", report.executed_flops},
-            {"dense_flops", report.dense_flops}};
+            {"dense_flops", report.dense_flops},
+            {"gate_flops", report.gate_flops}};
   add_layers_to(line, report.layers);
   line["timing"] = Json{{"seconds", timing.seconds},
                         {"communication_seconds", timing.communication_seconds},
                         {"data_wait_seconds", timing.data_wait_seconds},
+                        {"attention_seconds", timing.attention_seconds},
+                        {"gate_seconds", timing.gate_seconds},
+                        {"teacher_seconds", timing.teacher_seconds},
                         {"tokens_per_second", timing.tokens_per_second},
                         {"model_flops_per_second", timing.model_flops_per_second},
                         {"peak_bytes", timing.peak_bytes}};
@@ -164,17 +168,25 @@ std::string skipped_share(const StepReport& report) {
   return fixed(100.0 * share, 1) + "% of dense work | ";
 }
 
+// "gate 4.1% of attention | " where a gate ran, what teaches it included.
+std::string gate_share(const StepTiming& timing) {
+  const double gate = timing.gate_seconds + timing.teacher_seconds;
+  if (gate == 0.0 || timing.attention_seconds == 0.0) return "";
+  return str("gate ", fixed(100.0 * gate / timing.attention_seconds, 1), "% of attention | ");
+}
+
 }  // namespace
 
 std::string console_line(const StepReport& report, std::int64_t steps, double eta_seconds) {
   const StepTiming& timing = report.timing;
-  return str(
-      "step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
-      scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3),
-      sparsity_text(report.layers), " | ", readable_count(timing.tokens_per_second), " tok/s | ",
-      with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
-      "FLOP/s | ", skipped_share(report), readable_bytes(static_cast<double>(timing.peak_bytes)),
-      " | eta ", readable_time(eta_seconds), report.skipped ? " | skipped" : "");
+  return str("step ", report.step, '/', steps, " | loss ", fixed(report.loss, 4), " | lr ",
+             scientific(report.learning_rate, 2), " | grad ", fixed(report.gradient_norm, 3),
+             sparsity_text(report.layers), " | ", readable_count(timing.tokens_per_second),
+             " tok/s | ",
+             with_unit(timing.model_flops_per_second, 1000.0, {" ", " k", " M", " G", " T", " P"}),
+             "FLOP/s | ", skipped_share(report), gate_share(timing),
+             readable_bytes(static_cast<double>(timing.peak_bytes)), " | eta ",
+             readable_time(eta_seconds), report.skipped ? " | skipped" : "");
 }
 
 }  // namespace filigree

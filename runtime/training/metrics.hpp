@@ -18,7 +18,9 @@ struct StepTiming {
   double seconds = 0;                // wall time of the step
   double communication_seconds = 0;  // inside collectives
   double data_wait_seconds = 0;      // waiting for the reader
-  double tokens_per_second = 0;      // of the whole job
+  // Inside kernels of attention, of choosing its blocks, and of what the choice is taught with.
+  double attention_seconds = 0, gate_seconds = 0, teacher_seconds = 0;
+  double tokens_per_second = 0;  // of the whole job
   // Of the whole job: what the model's formula costs, recomputed work not counted, times the share
   // of the dense work that was executed.
   double model_flops_per_second = 0;
@@ -36,6 +38,7 @@ struct StepReport {
   // Floating-point operations of all kernels on all ranks, and what they would have been with no
   // block skipped.
   std::int64_t executed_flops = 0, dense_flops = 0;
+  std::int64_t gate_flops = 0;          // of the executed ones: choosing blocks and teaching that
   std::vector<LayerStatistics> layers;  // empty where they were not measured
   StepTiming timing;
 };

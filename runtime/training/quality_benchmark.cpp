@@ -61,6 +61,10 @@ double density_of(const LanguageModel& model, const TokenBatch& batch, Execution
   return all.density();
 }
 
+RecallShape recall_of(const RunConfig& run, const QualityTask& task) {
+  return task.is_text() ? RecallShape{} : recall_shape(run.model.sequence, task.recall_values);
+}
+
 std::unique_ptr<MicroBatchSource> make_source(const RunConfig& config, const QualityTask& task,
                                               const RecallShape& recall, const Mesh& mesh) {
   if (!task.is_text()) return std::make_unique<RecallSource>(recall, config, mesh);
@@ -74,13 +78,13 @@ void train(TrainingEngine& engine, MicroBatchSource& source, const RunConfig& ru
   // The other variants are timed over the same steps.
   const std::int64_t settling = std::min(
       run.train.steps - 1, run.model.sparsity.warmup_steps + run.model.sparsity.ramp_steps);
-  Work settled;
+  WorkLog settled;
   double seconds = 0.0;
   for (std::int64_t step = 1; step <= run.train.steps; ++step) {
     engine.context().work = {};
     const auto start = std::chrono::steady_clock::now();
     result.train_loss = engine.step(source, step).loss * tokens_per_target;
-    result.total_flops += static_cast<double>(engine.context().work.flops);
+    result.total_flops += static_cast<double>(engine.context().work.total().flops);
     if (step > settling) {
       seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       settled += engine.context().work;
@@ -89,9 +93,14 @@ void train(TrainingEngine& engine, MicroBatchSource& source, const RunConfig& ru
   }
   const double tokens =
       static_cast<double>((run.train.steps - settling) * run.train.batch * run.model.sequence);
-  result.flops_per_token = static_cast<double>(settled.flops) / tokens;
-  result.dense_flops_per_token = static_cast<double>(settled.dense_flops) / tokens;
+  const Work work = settled.total();
+  result.steps = run.train.steps;
+  result.flops_per_token = static_cast<double>(work.flops) / tokens;
+  result.dense_flops_per_token = static_cast<double>(work.dense_flops) / tokens;
   result.tokens_per_second = tokens / seconds;
+  const double attention = settled[WorkPart::attention].seconds;
+  result.gate_share = settled[WorkPart::gate].seconds / attention;
+  result.teacher_share = settled[WorkPart::teacher].seconds / attention;
 }
 
 }  // namespace
@@ -148,21 +157,46 @@ QualityScore score_text(const LanguageModel& model, const TokenDataset& dataset,
   return score;
 }
 
+namespace {
+
+RunConfig variant_run(const RunConfig& config, const QualityVariant& variant, double density) {
+  RunConfig run = config;
+  run.parallel = {};
+  run.model = matched_model(config.model, variant, density);
+  return run;
+}
+
+ExecutionContext make_context(const RunConfig& run, int threads) {
+  ExecutionContext context;
+  context.allocator = std::make_shared<CachingAllocator>(Device{});
+  context.num_threads = threads;
+  context.forced_kernels = parse_forced_kernels(run.train.kernels);
+  return context;
+}
+
+// Operations that one step executes at the variant's final density.
+double work_of_a_step(const RunConfig& config, const QualityVariant& variant, double density,
+                      const QualityTask& task, int threads) {
+  const Mesh mesh(self_communicator("world"), {});
+  RunConfig run = variant_run(config, variant, density);
+  run.model.sparsity.warmup_steps = run.model.sparsity.ramp_steps = 0;
+  TrainingEngine engine(run, mesh, make_context(run, threads));
+  const auto source = make_source(run, task, recall_of(run, task), mesh);
+  engine.context().work = {};
+  engine.step(*source, 1);
+  return static_cast<double>(engine.context().work.total().flops);
+}
+
+}  // namespace
+
 QualityResult measure_quality(const RunConfig& config, const QualityVariant& variant,
                               double density, const QualityTask& task, int threads,
                               const QualityProgress& progress) {
   ErrorContext frame(str("variant ", variant.name, " at density ", density));
   const Mesh mesh(self_communicator("world"), {});
-  RunConfig run = config;
-  run.parallel = {};
-  run.model = matched_model(config.model, variant, density);
-  ExecutionContext context;
-  context.allocator = std::make_shared<CachingAllocator>(Device{});
-  context.num_threads = threads;
-  context.forced_kernels = parse_forced_kernels(run.train.kernels);
-  const RecallShape recall =
-      task.is_text() ? RecallShape{} : recall_shape(run.model.sequence, task.recall_values);
-  TrainingEngine engine(run, mesh, std::move(context));
+  const RunConfig run = variant_run(config, variant, density);
+  TrainingEngine engine(run, mesh, make_context(run, threads));
+  const RecallShape recall = recall_of(run, task);
   const auto source = make_source(run, task, recall, mesh);
 
   QualityResult result;
@@ -171,7 +205,7 @@ QualityResult measure_quality(const RunConfig& config, const QualityVariant& var
   result.seed = run.train.seed;
   const double tokens_per_target =
       task.is_text() ? 1.0
-                     : static_cast<double>(recall.sequence) / static_cast<double>(recall.pairs);
+                     : static_cast<double>(recall.sequence) / static_cast<double>(recall.queries());
   train(engine, *source, run, tokens_per_target, progress, result);
 
   constexpr std::int64_t kRows = 8;
@@ -190,6 +224,20 @@ QualityResult measure_quality(const RunConfig& config, const QualityVariant& var
         density_of(engine.model(), recall_batch(recall, run.train.seed, 0, 1), engine.context());
   }
   return result;
+}
+
+// While the density falls, a step costs about the mean of a dense and a settled one.
+std::int64_t steps_of_equal_work(const RunConfig& config, const QualityVariant& variant,
+                                 double density, const QualityTask& task, int threads) {
+  const double dense = work_of_a_step(config, parse_quality_variant("dense"), 1.0, task, threads);
+  const double settled = work_of_a_step(config, variant, density, task, threads);
+  const auto steps = static_cast<double>(config.train.steps);
+  const SparsityConfig& sparsity = config.model.sparsity;
+  const bool ramps = variant.mechanism == "adaptive";
+  const double warm = ramps ? static_cast<double>(sparsity.warmup_steps) / steps : 0.0;
+  const double ramp = ramps ? static_cast<double>(sparsity.ramp_steps) / steps : 0.0;
+  const double mean = warm * dense + ramp * (dense + settled) / 2.0 + (1.0 - warm - ramp) * settled;
+  return std::llround(steps * dense / mean);
 }
 
 RunConfig with_steps(const RunConfig& config, std::int64_t steps) {

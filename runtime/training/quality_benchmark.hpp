@@ -62,7 +62,11 @@ struct QualityResult {
   // Training steps once warm-up and ramp of the density are over: executed floating-point
   // operations of all kernels per token, the same with no block skipped, and speed.
   double flops_per_token = 0, dense_flops_per_token = 0, tokens_per_second = 0;
-  double total_flops = 0;  // executed by the whole training
+  // Time in the kernels that choose blocks, and in those that teach the choice, over the time in
+  // attention.
+  double gate_share = 0, teacher_share = 0;
+  std::int64_t steps = 0;  // of the whole training
+  double total_flops = 0;  // executed by it
 };
 
 // Called after every step with its number and loss.
@@ -73,6 +77,11 @@ using QualityProgress = std::function<void(std::int64_t step, double loss)>;
 QualityResult measure_quality(const RunConfig& config, const QualityVariant& variant,
                               double density, const QualityTask& task, int threads,
                               const QualityProgress& progress = {});
+
+// Steps in which the variant's training executes as many operations as dense attention's does in
+// config.train.steps, warm-up and ramp in proportion: from the work of one step each.
+std::int64_t steps_of_equal_work(const RunConfig& config, const QualityVariant& variant,
+                                 double density, const QualityTask& task, int threads);
 
 // The run for another number of steps, with its warm-ups, ramp and decay in proportion.
 RunConfig with_steps(const RunConfig& config, std::int64_t steps);

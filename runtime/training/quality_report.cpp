@@ -21,8 +21,13 @@ QualityMean as_mean(const QualityResult& result) {
           score.far_loss,
           score.accuracy,
           result.flops_per_token,
-          result.tokens_per_second};
+          result.tokens_per_second,
+          result.gate_share,
+          result.teacher_share,
+          result.total_flops};
 }
+
+std::string share_text(double share) { return share == 0 ? "-" : fixed(100.0 * share, 1) + " %"; }
 
 std::string row(const QualityMean& mean, const std::string& seed, bool is_text) {
   std::ostringstream out;
@@ -34,15 +39,17 @@ std::string row(const QualityMean& mean, const std::string& seed, bool is_text) 
         << fixed(std::exp(mean.last_quarter_loss), 3) << " | " << fixed(std::exp(mean.far_loss), 3);
   else
     out << fixed(mean.loss, 4) << " | " << fixed(mean.accuracy, 4);
-  out << " | " << readable_count(mean.flops_per_token) << " | "
-      << readable_count(mean.tokens_per_second) << " |\n";
+  out << " | " << readable_count(mean.total_flops) << " | " << readable_count(mean.flops_per_token)
+      << " | " << readable_count(mean.tokens_per_second) << " | " << share_text(mean.gate_share)
+      << " | " << share_text(mean.teacher_share) << " |\n";
   return std::move(out).str();
 }
 
 std::string heading(bool is_text) {
   return str("| variant | asked | seed | density | loss | ",
              is_text ? "perplexity | last quarter | far repeats" : "accuracy",
-             " | FLOPs per token | tokens/s |\n|---|--:|--:|--:|--:|--:|--:|--:|",
+             " | FLOPs | FLOPs per token | tokens/s | gate | teacher "
+             "|\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
              is_text ? "--:|--:|\n" : "\n");
 }
 
@@ -61,6 +68,9 @@ nlohmann::ordered_json score_json(const QualityMean& mean, bool is_text) {
   }
   json["executed_flops_per_token"] = mean.flops_per_token;
   json["tokens_per_second"] = mean.tokens_per_second;
+  json["gate_over_attention"] = mean.gate_share;
+  json["teacher_over_attention"] = mean.teacher_share;
+  json["executed_training_flops"] = mean.total_flops;
   return json;
 }
 
@@ -130,6 +140,9 @@ std::vector<QualityMean> means_over_seeds(const std::vector<QualityResult>& resu
     fold(same->accuracy, one.accuracy);
     fold(same->flops_per_token, one.flops_per_token);
     fold(same->tokens_per_second, one.tokens_per_second);
+    fold(same->gate_share, one.gate_share);
+    fold(same->teacher_share, one.teacher_share);
+    fold(same->total_flops, one.total_flops);
   }
   return means;
 }
@@ -141,6 +154,10 @@ std::string quality_table_markdown(const std::vector<QualityResult>& results, bo
   out += "\nEvery run\n\n" + heading(is_text);
   for (const QualityResult& result : results)
     out += row(as_mean(result), str(result.seed), is_text);
+  out +=
+      "\nFLOPs: executed by the whole training; per token, and tokens/s: once the density has "
+      "settled. gate: time of choosing blocks, teacher: of what the choice learns from, both over "
+      "the time of attention.\n";
   if (is_text && !results.empty())
     out += str("\n", results.front().score.targets, " targets scored. Far repeats: the ",
                results.front().score.far_targets,
@@ -163,7 +180,7 @@ nlohmann::ordered_json quality_table_json(const std::vector<QualityResult>& resu
     if (is_text) run["far_repeat_targets"] = result.score.far_targets;
     run["last_training_loss"] = result.train_loss;
     run["dense_flops_per_token"] = result.dense_flops_per_token;
-    run["executed_training_flops"] = result.total_flops;
+    run["steps"] = result.steps;
   }
   return {{"means", means}, {"runs", runs}};
 }

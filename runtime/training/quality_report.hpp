@@ -17,6 +17,7 @@ struct QualityMean {
   int seeds = 0;
   double density = 0, loss = 0, last_quarter_loss = 0, far_loss = 0, accuracy = 0;
   double flops_per_token = 0, tokens_per_second = 0;
+  double gate_share = 0, teacher_share = 0, total_flops = 0;
 };
 std::vector<QualityMean> means_over_seeds(const std::vector<QualityResult>& results);
 

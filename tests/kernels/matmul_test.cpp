@@ -272,8 +272,8 @@ TEST(Matmul, SaysWhyItCannotRun) {
 TEST(Matmul, CountsItsWork) {
   ExecutionContext context;
   dispatch<Matmul>(arguments_for({3, 5, 7, true, false, true, DType::bf16, DType::f32}), context);
-  EXPECT_EQ(context.work.flops, 2 * 3 * 5 * 7);
-  EXPECT_EQ(context.work.bytes, 2 * (3 * 7 + 5 * 7) + 2 * 4 * 3 * 5);
+  EXPECT_EQ(context.work.total().flops, 2 * 3 * 5 * 7);
+  EXPECT_EQ(context.work.total().bytes, 2 * (3 * 7 + 5 * 7) + 2 * 4 * 3 * 5);
 }
 
 // The set that dispatch would not choose on this processor must be right too.

@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <map>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "tests/training/on_mesh.hpp"
@@ -21,43 +21,69 @@ TEST(RecallTask, ShapeKeepsQueriesFarFromPairs) {
   const RecallShape shape = recall_shape(256, 32);
   EXPECT_EQ(shape.pairs, 32);
   EXPECT_EQ(shape.vocabulary(), 1 + 64 + 32);
-  EXPECT_EQ(shape.first_query(), 192);
-  EXPECT_EQ(shape.gap(), 96);
+  EXPECT_EQ(shape.first_query(), 160);
+  EXPECT_EQ(shape.gap(), 64);
   EXPECT_THROW(recall_shape(31, 32), UserError);
 }
 
-TEST(RecallTask, EveryKeyIsAskedForOnceAndHasOneAnswer) {
-  const RecallShape shape = recall_shape(64, 5);
-  const TokenBatch batch = recall_batch(shape, 3, 7, 20);
-  const auto tokens = values_of(batch.tokens_T), targets = values_of(batch.targets_T);
-  std::set<std::vector<std::int32_t>> orders;
-  for (std::int64_t row = 0; row < batch.batch; ++row) {
-    const auto at = [&](std::int64_t i) {
-      return tokens[static_cast<std::size_t>(row * shape.sequence + i)];
-    };
-    std::map<std::int32_t, std::int32_t> value_of;
-    for (std::int64_t i = 0; i < shape.pairs; ++i) {
-      const std::int64_t pair = shape.lead + 2 * i;
-      EXPECT_TRUE(at(pair) >= 1 && at(pair) <= shape.keys) << at(pair);
-      EXPECT_TRUE(at(pair + 1) > shape.keys && at(pair + 1) < shape.vocabulary()) << at(pair + 1);
-      EXPECT_TRUE(value_of.emplace(at(pair), at(pair + 1)).second) << "key twice";
+struct ReadSample {
+  std::map<std::int32_t, std::int32_t> value_of;
+  std::vector<std::int32_t> asked;
+};
+
+// Checks the layout of one sample.
+ReadSample read_sample(const RecallShape& shape, std::span<const std::int32_t> tokens,
+                       std::span<const std::int32_t> targets) {
+  ReadSample sample;
+  for (std::int64_t i = 0; i < shape.sequence; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const std::int32_t token = tokens[at];
+    if (i >= shape.first_query()) {
+      EXPECT_EQ(targets[at], sample.value_of.at(token)) << "token " << i;
+      sample.asked.push_back(token);
+      continue;
     }
-    std::vector<std::int32_t> order;
-    for (std::int64_t i = 0; i < shape.sequence; ++i) {
-      const std::int64_t query = i - shape.first_query();
-      const bool asks = query >= 0 && query % 2 == 0;
-      const bool filled = i >= shape.lead && (i < shape.lead + 2 * shape.pairs || query >= 0);
-      EXPECT_EQ(at(i) != 0, filled) << "token " << i;
-      const std::int32_t target = targets[static_cast<std::size_t>(row * shape.sequence + i)];
-      ASSERT_EQ(target, asks ? value_of.at(at(i)) : -1) << "token " << i;
-      if (!asks) continue;
-      EXPECT_EQ(at(i + 1), target);
-      order.push_back(at(i));
+    EXPECT_EQ(targets[at], -1) << "token " << i;
+    const std::int64_t place = i - shape.lead;
+    if (place < 0 || place >= 2 * shape.pairs) {
+      EXPECT_EQ(token, 0) << "token " << i;
+    } else if (place % 2 == 0 && token != 0) {
+      EXPECT_TRUE(token >= 1 && token <= shape.keys) << token;
+      EXPECT_TRUE(tokens[at + 1] > shape.keys && tokens[at + 1] < shape.vocabulary());
+      EXPECT_TRUE(sample.value_of.emplace(token, tokens[at + 1]).second) << "key twice";
+    } else if (place % 2 == 0) {
+      EXPECT_EQ(tokens[at + 1], 0) << "a value without a key";
     }
-    EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(), value_of.size());
-    orders.insert(order);
   }
-  EXPECT_EQ(orders.size(), 20u) << "samples repeat";
+  return sample;
+}
+
+TEST(RecallTask, EveryRoundAsksForEveryKeyOnceInAnOrderOfItsOwn) {
+  const RecallShape shape = recall_shape(128, 5);
+  std::set<std::vector<std::int32_t>> orders;
+  for (const std::int64_t first : {std::int64_t{8}, kHeldOutSample}) {
+    const TokenBatch batch = recall_batch(shape, 3, first, 8);
+    for (std::int64_t row = 0; row < batch.batch; ++row) {
+      const auto begin = static_cast<std::size_t>(row * shape.sequence);
+      const auto size = static_cast<std::size_t>(shape.sequence);
+      const ReadSample sample =
+          read_sample(shape, batch.tokens_T.span<std::int32_t>().subspan(begin, size),
+                      batch.targets_T.span<std::int32_t>().subspan(begin, size));
+      const std::int64_t pairs = pairs_of_sample(shape, first + row);
+      EXPECT_EQ(std::ssize(sample.value_of), pairs);
+      EXPECT_EQ(pairs, first == kHeldOutSample ? 16 : 16 >> row % 4);
+      ASSERT_EQ(std::ssize(sample.asked), 48);
+      for (std::int64_t round = 0; round < 48 / pairs; ++round) {
+        const std::vector<std::int32_t> order(sample.asked.begin() + round * pairs,
+                                              sample.asked.begin() + (round + 1) * pairs);
+        EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(),
+                  sample.value_of.size());
+        if (pairs >= 8) {
+          EXPECT_TRUE(orders.insert(order).second) << "an order repeats";
+        }
+      }
+    }
+  }
 }
 
 TEST(RecallTask, SamplesDependOnSeedAndNumberOnly) {
