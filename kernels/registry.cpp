@@ -11,6 +11,7 @@ const KernelTable& kernel_table() {
     register_rope(result);
     register_attention(result);
     register_swiglu(result);
+    register_sigmoid_gate(result);
     register_elementwise(result);
     register_cross_entropy(result);
     register_adamw(result);

@@ -11,6 +11,7 @@ void register_embedding(KernelTable& table);
 void register_rope(KernelTable& table);
 void register_attention(KernelTable& table);
 void register_swiglu(KernelTable& table);
+void register_sigmoid_gate(KernelTable& table);
 void register_elementwise(KernelTable& table);
 void register_cross_entropy(KernelTable& table);
 void register_adamw(KernelTable& table);

@@ -59,6 +59,13 @@ void add_model(Options& options, ModelConfig& model) {
   options.add("model.recompute", &model.recompute,
               choice("what the backward pass computes again instead of keeping",
                      {"none", "attention", "block"}));
+  options.add("model.qk_norm", &model.qk_norm,
+              text("RMSNorm of every query and key head before position embedding"));
+  options.add("model.output_gate", &model.output_gate,
+              text("multiply what attention gives by a sigmoid of a projection of its input"));
+  options.add("model.sigma_reparam", &model.sigma_reparam,
+              choice("linear layers of a block whose spectral norm is a parameter (sigmaReparam)",
+                     {"none", "attention", "all"}));
 }
 
 void add_sparsity_choice(Options& options, SparsityConfig& sparsity) {

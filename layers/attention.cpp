@@ -5,27 +5,55 @@
 #include "layers/sparsity/registry.hpp"
 
 namespace filigree {
+namespace {
+
+LinearOptions options(const ModelConfig& config) {
+  return {.deviation = config.initial_deviation,
+          .reparametrised = config.reparametrises_attention()};
+}
+
+ColumnParallelLinear heads_of(const std::string& name, std::int64_t heads,
+                              const ModelConfig& config, const Mesh& mesh, ParameterStore& store) {
+  return ColumnParallelLinear::by_units(name, heads, config.head_dim, config.width, options(config),
+                                        mesh, store);
+}
+
+}  // namespace
 
 Attention::Attention(const std::string& name, std::int64_t layer, const ModelConfig& config,
                      const Mesh& mesh, ParameterStore& store)
     : head_dim_(config.head_dim),
       rope_theta_(config.rope_theta),
-      query_(ColumnParallelLinear::by_units(name + ".query", config.heads, config.head_dim,
-                                            config.width, config.initial_deviation, mesh, store)),
-      key_(ColumnParallelLinear::by_units(name + ".key", config.kv_heads, config.head_dim,
-                                          config.width, config.initial_deviation, mesh, store)),
-      value_(ColumnParallelLinear::by_units(name + ".value", config.kv_heads, config.head_dim,
-                                            config.width, config.initial_deviation, mesh, store)),
+      query_(heads_of(name + ".query", config.heads, config, mesh, store)),
+      key_(heads_of(name + ".key", config.kv_heads, config, mesh, store)),
+      value_(heads_of(name + ".value", config.kv_heads, config, mesh, store)),
       output_(name + ".output", config.width, config.heads * config.head_dim,
-              config.initial_deviation / std::sqrt(2.0 * static_cast<double>(config.layers)), mesh,
-              store),
-      mechanism_(make_mechanism({name, layer, config, mesh, store})) {}
+              output_options(config, config.reparametrises_attention()), mesh, store),
+      mechanism_(make_mechanism({name, layer, config, mesh, store})) {
+  if (config.qk_norm) {
+    query_norm_.emplace(name + ".query_norm", config.head_dim, config.norm_eps, mesh, store);
+    key_norm_.emplace(name + ".key_norm", config.head_dim, config.norm_eps, mesh, store);
+  }
+  if (config.output_gate)
+    gate_.emplace(heads_of(name + ".output_gate", config.heads, config, mesh, store));
+}
+
+void Attention::weights_changed(WeightChange change, ExecutionContext& execution) {
+  for (ColumnParallelLinear* linear : {&query_, &key_, &value_})
+    linear->weights_changed(change, execution);
+  output_.weights_changed(change, execution);
+  if (gate_) gate_->weights_changed(change, execution);
+}
 
 Attention::Heads Attention::project(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   const auto turned = [&](const Variable& heads) {
     return rope(tape, heads, batch.positions_T, head_dim_, rope_theta_);
   };
-  const Variable q = query_.forward(tape, x), k = key_.forward(tape, x);
+  Variable q = query_.forward(tape, x), k = key_.forward(tape, x);
+  if (query_norm_) {
+    q = query_norm_->forward(tape, q);
+    k = key_norm_->forward(tape, k);
+  }
   return {.q_raw = q, .k_raw = k, .q = turned(q), .k = turned(k), .v = value_.forward(tape, x)};
 }
 
@@ -41,6 +69,11 @@ AttentionShape Attention::shape(const BatchInfo& batch) const {
           .scale = 1.0 / std::sqrt(static_cast<double>(head_dim_))};
 }
 
+Variable Attention::finish(Tape& tape, const Variable& attended, const Variable& x) const {
+  return output_.forward(tape,
+                         gate_ ? sigmoid_gate(tape, attended, gate_->forward(tape, x)) : attended);
+}
+
 Variable Attention::forward(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   const Heads heads = project(tape, x, batch);
   const Variable attended = mechanism_->attend(tape, {.x_TD = x,
@@ -51,7 +84,7 @@ Variable Attention::forward(Tape& tape, const Variable& x, const BatchInfo& batc
                                                       .k_raw_TGK = heads.k_raw,
                                                       .shape = shape(batch),
                                                       .batch = batch});
-  return output_.forward(tape, attended);
+  return finish(tape, attended, x);
 }
 
 Variable Attention::decode(Tape& tape, const Variable& x, const BatchInfo& batch,
@@ -77,7 +110,7 @@ Variable Attention::decode(Tape& tape, const Variable& x, const BatchInfo& batch
                                 .shape = all,
                                 .batch = batch,
                                 .state = kept.state.get()});
-  return output_.forward(tape, attended);
+  return finish(tape, attended, x);
 }
 
 }  // namespace filigree

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "layers/batch_info.hpp"
 #include "layers/decode_cache.hpp"
 #include "layers/linear.hpp"
 #include "layers/model_config.hpp"
+#include "layers/rms_norm.hpp"
 #include "layers/sparsity/mechanism.hpp"
 
 namespace filigree {
@@ -23,18 +25,23 @@ class Attention {
   // `cache`; theirs are appended (the caller advances cache.length after all layers).
   Variable decode(Tape& tape, const Variable& x, const BatchInfo& batch, DecodeCache& cache,
                   std::size_t layer) const;
+  void weights_changed(WeightChange change, ExecutionContext& execution);
 
  private:
   struct Heads {
-    Variable q_raw, k_raw, q, k, v;  // raw: before position embedding
+    Variable q_raw, k_raw, q, k, v;  // raw: before position embedding, after the norm of heads
   };
   Heads project(Tape& tape, const Variable& x, const BatchInfo& batch) const;
   AttentionShape shape(const BatchInfo& batch) const;
+  // The output gate, where there is one, and the output projection.
+  Variable finish(Tape& tape, const Variable& attended, const Variable& x) const;
 
   std::int64_t head_dim_;
   double rope_theta_;
   ColumnParallelLinear query_, key_, value_;
   RowParallelLinear output_;
+  std::optional<HeadRmsNorm> query_norm_, key_norm_;
+  std::optional<ColumnParallelLinear> gate_;
   std::unique_ptr<AttentionMechanism> mechanism_;
 };
 

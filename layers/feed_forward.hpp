@@ -12,6 +12,7 @@ class FeedForward {
               ParameterStore& store);
   // x: replicated on the tensor axis; the result is partial there.
   Variable forward(Tape& tape, const Variable& x) const;
+  void weights_changed(WeightChange change, ExecutionContext& execution);
 
  private:
   ColumnParallelLinear gate_, up_;

@@ -36,6 +36,12 @@ LanguageModel::LanguageModel(const ModelConfig& config, const Mesh& mesh, Parame
     head_.emplace("head", config.vocabulary, config.width, config.initial_deviation, mesh, store);
 }
 
+void LanguageModel::weights_changed(WeightChange change, ExecutionContext& execution) {
+  for (TransformerBlock& block : blocks_) block.weights_changed(change, execution);
+  // Some layers write initial values of their own.
+  if (change == WeightChange::initialised) store_.refresh_compute(execution);
+}
+
 Variable LanguageModel::hidden(Tape& tape, const Tensor& tokens, const BatchInfo& batch) const {
   Variable x = embedding_.lookup(tape, as_variable(tokens));
   x = apply_dropout(tape, x, config_.dropout, 0, batch);

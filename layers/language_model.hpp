@@ -22,6 +22,10 @@ class LanguageModel {
   LanguageModel(const LanguageModel&) = delete;
   LanguageModel& operator=(const LanguageModel&) = delete;
 
+  // To be called after the store was materialised, loaded or updated, before the model is used
+  // again: brings what layers derive from their weights up to date. Collective.
+  void weights_changed(WeightChange change, ExecutionContext& execution);
+
   // Sum over this rank's tokens of -log p(target): a scalar in the accumulation dtype, partial on
   // the data axis. Negative targets are ignored. tokens, targets: i32 [batch * length].
   Variable loss_sum(Tape& tape, const Tensor& tokens_T, const Tensor& targets_T,

@@ -1,6 +1,14 @@
 #include "layers/linear.hpp"
 
+#include <cmath>
+
 namespace filigree {
+
+LinearOptions output_options(const ModelConfig& config, bool reparametrised) {
+  const double branches = 2.0 * static_cast<double>(config.layers);
+  return {.deviation = config.initial_deviation / std::sqrt(branches),
+          .reparametrised = reparametrised};
+}
 
 Parameter make_parameter(const std::string& name, std::int64_t rows, std::int64_t columns,
                          Placement on_tensor, const Mesh& mesh) {
@@ -21,13 +29,13 @@ Parameter make_parameter(const std::string& name, std::int64_t rows, std::int64_
 }
 
 ColumnParallelLinear::ColumnParallelLinear(const std::string& name, std::int64_t outputs,
-                                           std::int64_t inputs, double deviation, const Mesh& mesh,
-                                           ParameterStore& store)
-    : ColumnParallelLinear(by_units(name, outputs, 1, inputs, deviation, mesh, store)) {}
+                                           std::int64_t inputs, const LinearOptions& options,
+                                           const Mesh& mesh, ParameterStore& store)
+    : ColumnParallelLinear(by_units(name, outputs, 1, inputs, options, mesh, store)) {}
 
 ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std::int64_t units,
                                                     std::int64_t unit, std::int64_t inputs,
-                                                    double deviation, const Mesh& mesh,
+                                                    const LinearOptions& options, const Mesh& mesh,
                                                     ParameterStore& store) {
   ColumnParallelLinear layer(store);
   const int ranks = mesh.size(Axis::tensor), rank = mesh.coordinate(Axis::tensor);
@@ -36,28 +44,40 @@ ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std
                  " units of ", unit, " rows on ", ranks, " tensor ranks");
   Parameter weight = make_parameter(name + ".weight", units * unit, inputs,
                                     shared ? Placement::replicated() : Placement::sharded(0), mesh);
-  weight.initialisation.deviation = deviation;
+  weight.initialisation.deviation = options.deviation;
   layer.first_row_ = shared ? rank / (ranks / units) * unit : 0;
   layer.rows_ = shared ? unit : weight.local_shape[0];
   layer.weight_ = store.add(std::move(weight));
+  if (options.reparametrised) layer.reparam_.emplace(name, layer.weight_, mesh, store);
   return layer;
 }
 
 Variable ColumnParallelLinear::forward(Tape& tape, const Variable& x) const {
-  return linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
+  const Variable y = linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
+  return reparam_ ? reparam_->forward(tape, y) : y;
+}
+
+void ColumnParallelLinear::weights_changed(WeightChange change, ExecutionContext& execution) {
+  if (reparam_) reparam_->weights_changed(change, execution);
 }
 
 RowParallelLinear::RowParallelLinear(const std::string& name, std::int64_t outputs,
-                                     std::int64_t inputs, double deviation, const Mesh& mesh,
-                                     ParameterStore& store)
+                                     std::int64_t inputs, const LinearOptions& options,
+                                     const Mesh& mesh, ParameterStore& store)
     : store_(&store) {
   Parameter weight = make_parameter(name + ".weight", outputs, inputs, Placement::sharded(1), mesh);
-  weight.initialisation.deviation = deviation;
+  weight.initialisation.deviation = options.deviation;
   weight_ = store.add(std::move(weight));
+  if (options.reparametrised) reparam_.emplace(name, weight_, mesh, store);
 }
 
 Variable RowParallelLinear::forward(Tape& tape, const Variable& x) const {
-  return linear(tape, x, store_->variable(weight_));
+  const Variable y = linear(tape, x, store_->variable(weight_));
+  return reparam_ ? reparam_->forward(tape, y) : y;
+}
+
+void RowParallelLinear::weights_changed(WeightChange change, ExecutionContext& execution) {
+  if (reparam_) reparam_->weights_changed(change, execution);
 }
 
 }  // namespace filigree

@@ -61,6 +61,8 @@ ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
     problems.add("dropout", c.dropout, "must lie in [0, 1)");
   if (c.recompute != "none" && c.recompute != "attention" && c.recompute != "block")
     problems.add("recompute", c.recompute, "allowed: none, attention, block");
+  if (c.sigma_reparam != "none" && c.sigma_reparam != "attention" && c.sigma_reparam != "all")
+    problems.add("sigma_reparam", c.sigma_reparam, "allowed: none, attention, all");
   if (const std::string reason = unknown_mechanism(c.mechanism); !reason.empty())
     problems.add("mechanism", c.mechanism, reason);
   else
@@ -82,17 +84,31 @@ void ModelConfig::check_tensor_parallel(int tensor_ranks) const {
                         feed_forward, " or the vocabulary of ", vocabulary, " can feed"));
 }
 
+namespace {
+
+// Elements of the weights of one block's matrix products.
+std::int64_t matrix_elements(const ModelConfig& c) {
+  const std::int64_t heads = (c.output_gate ? 3 : 2) * c.heads + 2 * c.kv_heads;
+  return c.width * c.head_dim * heads + 3 * c.width * c.feed_forward;
+}
+
+// One factor per linear layer that has one.
+std::int64_t reparametrisation_factors(const ModelConfig& c) {
+  return (c.reparametrises_attention() ? (c.output_gate ? 5 : 4) : 0) +
+         (c.reparametrises_feed_forward() ? 3 : 0);
+}
+
+}  // namespace
+
 std::int64_t ModelConfig::parameters() const {
-  const std::int64_t attention = width * head_dim * (2 * heads + 2 * kv_heads);
-  const std::int64_t block =
-      attention + 3 * width * feed_forward + 2 * width + mechanism_parameters(*this);
+  const std::int64_t norms = 2 * width + (qk_norm ? 2 * head_dim : 0);
+  const std::int64_t block = matrix_elements(*this) + norms + reparametrisation_factors(*this) +
+                             mechanism_parameters(*this);
   return layers * block + width + vocabulary * width * (tied_embeddings ? 1 : 2);
 }
 
 double ModelConfig::forward_flops_per_token(std::int64_t sequence_length) const {
-  const auto weights = static_cast<double>(
-      layers * (width * head_dim * (2 * heads + 2 * kv_heads) + 3 * width * feed_forward) +
-      vocabulary * width);
+  const auto weights = static_cast<double>(layers * matrix_elements(*this) + vocabulary * width);
   const double pairs_per_token = static_cast<double>(sequence_length + 1) / 2.0;
   const double attention = static_cast<double>(layers * heads * head_dim) * 4.0 * pairs_per_token;
   return 2.0 * weights + attention;

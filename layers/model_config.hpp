@@ -24,7 +24,15 @@ struct ModelConfig {
   double initial_deviation = 0.02;
   double dropout = 0.0;            // on the embedding and on both branches of every block
   std::string recompute = "none";  // none | attention | block: what backward computes again
-  SparsityConfig sparsity;         // what the mechanism is told
+  // What keeps training stable at high learning rates; README.md of this folder has the formulas.
+  bool qk_norm = false;                // RMSNorm of every query and key head
+  bool output_gate = false;            // sigmoid gate on the attended values
+  std::string sigma_reparam = "none";  // none | attention | all: linear layers with sigmaReparam
+  SparsityConfig sparsity;             // what the mechanism is told
+
+  // Linear layers of a block's attention; every linear layer of a block.
+  bool reparametrises_attention() const { return sigma_reparam != "none"; }
+  bool reparametrises_feed_forward() const { return sigma_reparam == "all"; }
 
   // The same with every 0 that stands for a derived value replaced. Throws UserError naming each
   // size that does not fit.
@@ -32,7 +40,7 @@ struct ModelConfig {
   // Throws UserError when heads cannot be split over `tensor_ranks`.
   void check_tensor_parallel(int tensor_ranks) const;
 
-  std::int64_t parameters() const;  // of the whole model; needs resolved()
+  std::int64_t parameters() const;  // that a whole model trains; needs resolved()
   // Floating-point operations of the model per token of a forward pass with full causal attention
   // at sequence length S, counting a multiply-add as two. A training step costs three times this.
   double forward_flops_per_token(std::int64_t sequence_length) const;

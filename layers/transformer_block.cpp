@@ -42,6 +42,11 @@ Variable TransformerBlock::feed_forward_branch(Tape& tape, const Variable& x,
   return apply_dropout(tape, branch, dropout_, 2 + 2 * index_, batch);
 }
 
+void TransformerBlock::weights_changed(WeightChange change, ExecutionContext& execution) {
+  attention_.weights_changed(change, execution);
+  feed_forward_.weights_changed(change, execution);
+}
+
 Variable TransformerBlock::run(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   const auto branch = [this, batch](Tape& inner, std::span<const Variable> inputs) {
     return attention_branch(inner, inputs[0], batch);

@@ -16,6 +16,7 @@ class TransformerBlock {
   // x and the result: invariant on the tensor axis.
   Variable forward(Tape& tape, const Variable& x, const BatchInfo& batch) const;
   Variable decode(Tape& tape, const Variable& x, const BatchInfo& batch, DecodeCache& cache) const;
+  void weights_changed(WeightChange change, ExecutionContext& execution);
 
  private:
   Variable attention_branch(Tape& tape, const Variable& x, const BatchInfo& batch) const;

@@ -13,6 +13,11 @@ Work Scale::work(const Arguments& a) {
   return {flops, flops, a.x.bytes() + (a.accumulate ? 2 : 1) * a.y.bytes()};
 }
 
+Work Dot::work(const Arguments& a) {
+  const std::int64_t flops = 2 * a.a.numel();
+  return {flops, flops, a.a.bytes() + a.b.bytes() + a.sum.bytes()};
+}
+
 Work Dropout::work(const Arguments& a) {
   return {a.x_TD.numel(), a.x_TD.numel(), a.x_TD.bytes() + a.y_TD.bytes()};
 }
@@ -28,6 +33,15 @@ std::optional<std::string> Scale::reject(const Arguments& a, const ExecutionCont
   return check.numel("y", a.y, a.x.numel()).problem();
 }
 
+std::optional<std::string> Dot::reject(const Arguments& a, const ExecutionContext&) {
+  return ArgumentCheck()
+      .floating("a", a.a)
+      .like("b", a.b, a.a)
+      .dtype("sum", a.sum, DType::f64)
+      .numel("sum", a.sum, 1)
+      .problem();
+}
+
 std::optional<std::string> Dropout::reject(const Arguments& a, const ExecutionContext&) {
   return ArgumentCheck()
       .floating("x", a.x_TD)
@@ -40,6 +54,7 @@ std::optional<std::string> Dropout::reject(const Arguments& a, const ExecutionCo
 void register_elementwise(KernelTable& table) {
   register_reference_and_cpu<Add>(table);
   register_reference_and_cpu<Scale>(table);
+  register_reference_and_cpu<Dot>(table);
   register_reference_and_cpu<Dropout>(table);
 }
 

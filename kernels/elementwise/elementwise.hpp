@@ -32,6 +32,19 @@ struct Scale {
   static void cpu(const Arguments&, ExecutionContext&);
 };
 
+// sum[0] = sum_n a[n] b[n], in f64, added in fixed chunks whatever the number of threads. a and b
+// are of one dtype and may be the same tensor.
+struct Dot {
+  static constexpr std::string_view name = "dot";
+  struct Arguments {
+    Tensor a, b, sum;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+};
+
 // Dropout (Srivastava et al. 2014) with a mask that depends on global positions only. Element (r,
 // c) of x [R, C] has the global index (first_row + r) * C + c; it is kept, and divided by 1 - rate,
 // when Philox(seed, dropout, stream).uniform(index) >= rate. The backward is the same op on the

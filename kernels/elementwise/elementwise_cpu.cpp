@@ -38,6 +38,29 @@ void scale(const Scale::Arguments& a, const ExecutionContext& context) {
 }
 
 template <class T>
+double dot(const T* a, const T* b, std::int64_t begin, std::int64_t end) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = begin; i < end; ++i)
+    sum += static_cast<double>(widened(a[i])) * static_cast<double>(widened(b[i]));
+  return sum;
+}
+
+template <class T>
+double dot(const Tensor& left, const Tensor& right, const ExecutionContext& context) {
+  const T *a = left.data<T>(), *b = right.data<T>();
+  const std::int64_t size = left.numel(), chunks = (size + kChunkElements - 1) / kChunkElements;
+  const Tensor partials = context.empty({chunks}, DType::f64);
+  double* partial = partials.data<double>();
+  for_each_chunk(context, size, kChunkElements, 1, [=](std::int64_t begin, std::int64_t end) {
+    partial[begin / kChunkElements] = dot(a, b, begin, end);
+  });
+  double sum = 0;
+  for (std::int64_t c = 0; c < chunks; ++c) sum += partial[c];
+  return sum;
+}
+
+template <class T>
 void dropout(const Dropout::Arguments& a, const ExecutionContext& context) {
   using A = Accumulator<T>;
   constexpr std::int64_t kPhiloxCost = 32;  // a draw takes as long as streaming so many elements
@@ -64,6 +87,12 @@ void Add::cpu(const Arguments& a, ExecutionContext& context) {
 void Scale::cpu(const Arguments& a, ExecutionContext& context) {
   visit_floating(a.x.dtype(), [&](auto from) {
     visit_floating(a.y.dtype(), [&](auto to) { scale<decltype(from), decltype(to)>(a, context); });
+  });
+}
+
+void Dot::cpu(const Arguments& a, ExecutionContext& context) {
+  visit_floating(a.a.dtype(), [&](auto type) {
+    *a.sum.data<double>() = dot<decltype(type)>(a.a, a.b, context);
   });
 }
 

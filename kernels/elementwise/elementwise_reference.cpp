@@ -28,6 +28,15 @@ void scale(const Scale::Arguments& a) {
 }
 
 template <class T>
+double dot(const Tensor& left, const Tensor& right) {
+  const T *a = left.data<T>(), *b = right.data<T>();
+  double sum = 0;
+  for (std::int64_t i = 0, n = left.numel(); i < n; ++i)
+    sum += static_cast<double>(widened(a[i])) * static_cast<double>(widened(b[i]));
+  return sum;
+}
+
+template <class T>
 void dropout(const Dropout::Arguments& a) {
   using A = Accumulator<T>;
   const Philox philox(a.seed, RandomPurpose::dropout, a.stream);
@@ -51,6 +60,11 @@ void Scale::reference(const Arguments& a, ExecutionContext&) {
   visit_floating(a.x.dtype(), [&](auto from) {
     visit_floating(a.y.dtype(), [&](auto to) { scale<decltype(from), decltype(to)>(a); });
   });
+}
+
+void Dot::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.a.dtype(),
+                 [&](auto type) { *a.sum.data<double>() = dot<decltype(type)>(a.a, a.b); });
 }
 
 void Dropout::reference(const Arguments& a, ExecutionContext&) {

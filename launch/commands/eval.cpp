@@ -82,6 +82,7 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
   step = std::stoll(broadcast_text(world, std::to_string(step), 0));
   std::optional<RunModel> model;
   agree(world, [&] { model.emplace(config, mesh, step, std::move(context)); });
+  model->make_ready();
   EvaluationOptions options;
   options.length = config.model.sequence;
   options.rows = arguments.rows;

@@ -56,6 +56,7 @@ int run(const std::vector<std::string>& words) {
   RunModel model(load_run_config(arguments.run), mesh,
                  arguments.step > 0 ? arguments.step : newest_step(arguments.run),
                  std::move(context));
+  model.make_ready();
 
   const Tokenizer& tokenizer = model.tokenizer();
   // In training, every document follows the end of another one.

@@ -80,6 +80,7 @@ int run(const std::vector<std::string>& words) {
   RunModel model(load_run_config(arguments.run), mesh,
                  arguments.step > 0 ? arguments.step : newest_step(arguments.run),
                  std::move(context));
+  model.make_ready();
 
   const auto ids = model.tokenizer().encode(text);
   const auto scores =

@@ -1,5 +1,6 @@
 #include "kernels/elementwise/elementwise.hpp"
 
+#include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/rope/rope.hpp"
 #include "layers/functional/functional.hpp"
@@ -73,6 +74,31 @@ Variable swiglu(Tape& tape, const Variable& gate, const Variable& up) {
                                          execution);
                 if (backward.needs(0)) backward.accumulate(0, dgate, placements);
                 if (backward.needs(1)) backward.accumulate(1, dup, placements);
+              });
+  return output;
+}
+
+Variable sigmoid_gate(Tape& tape, const Variable& x, const Variable& gate) {
+  check_alike("sigmoid_gate", x, gate);
+  check_not_partial("sigmoid_gate", x);
+  ExecutionContext& execution = tape.execution();
+  const Tensor x_value = x.value(), gate_value = gate.value();
+  Tensor y = like(execution, x_value);
+  dispatch<SigmoidGateForward>({.x_TF = x_value, .gate_TF = gate_value, .y_TF = y}, execution);
+  Variable output = tape.output(std::move(y), x.placements(), std::array{x, gate});
+  tape.record("sigmoid_gate", {x, gate}, {output},
+              [x_value, gate_value,
+               placements = x.placements().gradient()](const BackwardContext& backward) {
+                ExecutionContext& execution = backward.execution();
+                const Tensor dx = like(execution, x_value), dgate = like(execution, gate_value);
+                dispatch<SigmoidGateBackward>({.x_TF = x_value,
+                                               .gate_TF = gate_value,
+                                               .dy_TF = backward.output_gradient(),
+                                               .dx_TF = dx,
+                                               .dgate_TF = dgate},
+                                              execution);
+                if (backward.needs(0)) backward.accumulate(0, dx, placements);
+                if (backward.needs(1)) backward.accumulate(1, dgate, placements);
               });
   return output;
 }

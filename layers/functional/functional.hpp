@@ -37,11 +37,17 @@ Variable embedding(Tape& tape, const Variable& ids_T, const Variable& w_VD, std:
 // sharded(0), dw partial.
 Variable rms_norm(Tape& tape, const Variable& x_TD, const Variable& w_D, double eps);
 
+// RMS normalisation of every head, with one weight [K] for all of them (x: [T, H*K]). Per axis,
+// those of rms_norm and x sharded(1), w replicated -> sharded(1), dw partial.
+Variable head_rms_norm(Tape& tape, const Variable& x_THK, const Variable& w_K, double eps);
+
 // Element-wise in the features or rows: y is placed as the inputs, which must agree and be no
 // partial.
 Variable rope(Tape& tape, const Variable& x_THK, const Tensor& positions_T, std::int64_t head_dim,
               double theta);
 Variable swiglu(Tape& tape, const Variable& gate_TF, const Variable& up_TF);
+// y = x * sigmoid(gate).
+Variable sigmoid_gate(Tape& tape, const Variable& x_TF, const Variable& gate_TF);
 Variable add(Tape& tape, const Variable& a, const Variable& b);
 
 // A no-op at rate 0. first_row: the global index of x's first row; stream: distinct for every use

@@ -27,6 +27,9 @@ class RunModel {
   RunModel(const RunModel&) = delete;
   RunModel& operator=(const RunModel&) = delete;
 
+  // Brings what layers derive from their weights up to date, before the model is used. Collective.
+  void make_ready() { model_.weights_changed(WeightChange::loaded, context_); }
+
   const LanguageModel& model() const { return model_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }  // the run's
   ExecutionContext& context() { return context_; }

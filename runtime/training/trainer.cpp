@@ -76,6 +76,7 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
     engine_.emplace(config_, mesh_, std::move(context));
     if (checkpoint_) load_training_tensors(*checkpoint_, *engine_);
   });
+  if (checkpoint_) engine_->parameters_loaded();
   engine_->optimizer().set_updates(state_.updates);
   checkpoint_.reset();
 }

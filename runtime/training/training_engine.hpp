@@ -36,6 +36,7 @@ struct StepResult {
 class TrainingEngine {
  public:
   // `config` is resolved and `mesh` outlives the engine. Declares and initialises the parameters.
+  // Collective.
   TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context);
   TrainingEngine(const TrainingEngine&) = delete;
   TrainingEngine& operator=(const TrainingEngine&) = delete;
@@ -44,6 +45,9 @@ class TrainingEngine {
   // `measure`, the same on every rank, asks the attention layers what they did; it changes neither
   // loss nor gradients, but its kernels take time and count as work. Collective.
   StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
+
+  // To be called once parameters have been loaded from a checkpoint. Collective.
+  void parameters_loaded();
 
   const LanguageModel& model() const { return model_; }
   const ParameterStore& parameters() const { return store_; }

@@ -25,6 +25,7 @@ struct TinyModel {
             std::uint64_t seed = 5)
       : model(config, mesh, store) {
     store.materialise(dtype, seed, execution);
+    model.weights_changed(WeightChange::initialised, execution);
   }
   ExecutionContext execution;
   ParameterStore store;
