@@ -1,5 +1,5 @@
 // How a sequence is cut into query groups and key blocks, and which blocks a group may choose from.
-// The one place that knows the rule of causal choice: the gate's ops and the selection ask it.
+// The one place that knows the rules of causal choice: the gate's ops and the selection ask it.
 #pragma once
 
 #include <algorithm>
@@ -18,6 +18,8 @@ struct BlockGrid {
   std::int64_t query_block = 0, key_block = 0;    // tokens
   std::int64_t query_offset = 0;                  // position of the first query among the keys
   bool causal = true;
+  // Causal grids of equal groups and blocks only: a choice may see its whole group (GroupBlocks).
+  bool block_causal = false;
   // Optional i32 [B*Sk]: where the document of the token at this position begins in its sequence.
   // Causal grids only.
   Tensor document_begin_T;
@@ -51,6 +53,9 @@ struct BlockRange {
 // there to the group's last token, the diagonal, are always read. So are the block before the
 // diagonal and the first block of the document. Where a document begins inside a block, that
 // block's pooled key mixes two documents: it is the first block, hence read, but no candidate.
+// Block-causal: the diagonal block is a candidate too, since the choice may see all of the group's
+// tokens; it is always read, and no other block is. A block in which a document begins is again no
+// candidate; where the group's document begins in it, it is read as the first block.
 // Not causal: every block is a candidate and only the diagonal is always read.
 struct GroupBlocks {
   BlockRange allowed;                      // what a dense head lists
@@ -77,16 +82,20 @@ inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int6
   }
   const std::int64_t last = blocks.diagonal.begin;
   blocks.allowed = {0, blocks.diagonal.end};
-  blocks.candidates = {0, last};
+  blocks.candidates = {0, grid.block_causal ? blocks.diagonal.end : last};
+  bool is_mixed = false;
   if (grid.document_begin_T.defined()) {
-    const std::int64_t document =
-        grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position];
+    const auto* const begins = grid.document_begin_T.data<std::int32_t>() + b * grid.key_length;
+    const std::int64_t document = begins[position];
     blocks.allowed.begin = document / grid.key_block;
-    const bool is_mixed = document % grid.key_block != 0;
-    blocks.candidates.begin = std::min(last, blocks.allowed.begin + is_mixed);
+    is_mixed = document % grid.key_block != 0;
+    if (grid.block_causal && begins[grid.end_position(n) - 1] > position)
+      blocks.candidates.end = last;
+    blocks.candidates.begin = std::min(blocks.candidates.end, blocks.allowed.begin + is_mixed);
   }
-  if (blocks.allowed.begin < last) blocks.first = blocks.allowed.begin;
-  if (blocks.allowed.begin < last - 1) blocks.previous = last - 1;
+  if (blocks.allowed.begin < last && (is_mixed || !grid.block_causal))
+    blocks.first = blocks.allowed.begin;
+  if (blocks.allowed.begin < last - 1 && !grid.block_causal) blocks.previous = last - 1;
   return blocks;
 }
 
@@ -96,7 +105,12 @@ inline void check_grid(ArgumentCheck& check, const BlockGrid& grid) {
                ", key_block ", grid.key_block, "; both are positive")
       .require(!grid.causal || grid.query_offset + grid.query_length <= grid.key_length,
                "queries up to position ", grid.query_offset + grid.query_length, " among ",
-               grid.key_length, " keys");
+               grid.key_length, " keys")
+      .require(!grid.block_causal || (grid.causal && grid.query_block == grid.key_block &&
+                                      grid.query_offset % grid.query_block == 0),
+               "block-causal with groups of ", grid.query_block, " from position ",
+               grid.query_offset, " and blocks of ", grid.key_block,
+               "; both are of one size and start together");
   if (!grid.document_begin_T.defined()) return;
   check.require(grid.causal, "documents in a grid that is not causal")
       .dtype("document_begin", grid.document_begin_T, DType::i32)

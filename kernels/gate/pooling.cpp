@@ -7,9 +7,9 @@
 namespace filigree {
 namespace {
 
-// tokens: [batch * S, C], blocks: [batch * ceil(S / block), C], of one dtype.
+// tokens: [batch * S, C], blocks: [batch * ceil(S / block), pools * C], of one dtype.
 std::optional<std::string> check(std::int64_t batch, std::int64_t block, const Tensor& tokens,
-                                 const Tensor& blocks) {
+                                 const Tensor& blocks, std::int64_t pools = 1) {
   ArgumentCheck check;
   check.floating("tokens", tokens)
       .dtype("blocks", blocks, tokens.dtype())
@@ -19,7 +19,8 @@ std::optional<std::string> check(std::int64_t batch, std::int64_t block, const T
                 "tokens is ", tokens.shape(), " for a batch of ", batch);
   if (check.problem() || batch == 0) return check.problem();
   const std::int64_t length = tokens.dim(0) / batch;
-  return check.numel("blocks", blocks, batch * ((length + block - 1) / block) * tokens.dim(1))
+  return check
+      .numel("blocks", blocks, batch * ((length + block - 1) / block) * pools * tokens.dim(1))
       .problem();
 }
 
@@ -37,6 +38,12 @@ Work BlockMeanKeysBackward::work(const Arguments& a) {
 }
 Work GroupQueries::work(const Arguments& a) { return pass_over(a.qg_NC, a.qg_NC, 0); }
 Work GroupQueriesBackward::work(const Arguments& a) { return pass_over(a.dqg_NC, a.dq_TC, 0); }
+Work GroupMeanQueries::work(const Arguments& a) {
+  return pass_over(a.q_TC, a.qg_NC, a.q_TC.numel() + a.qg_NC.numel());
+}
+Work BlockMaxMinMeanKeys::work(const Arguments& a) {
+  return pass_over(a.k_TGK, a.kp_MGP, 3 * a.k_TGK.numel() + a.kp_MGP.numel() / 3);
+}
 
 std::optional<std::string> BlockMeanKeys::reject(const Arguments& a, const ExecutionContext&) {
   return check(a.batch, a.key_block, a.k_TC, a.kbar_MC);
@@ -52,12 +59,30 @@ std::optional<std::string> GroupQueriesBackward::reject(const Arguments& a,
                                                         const ExecutionContext&) {
   return check(a.batch, a.query_block, a.dq_TC, a.dqg_NC);
 }
+std::optional<std::string> GroupMeanQueries::reject(const Arguments& a, const ExecutionContext&) {
+  if (const auto problem = check(a.batch, a.query_block, a.q_TC, a.qg_NC)) return problem;
+  if (!a.document_begin_T.defined()) return {};
+  return ArgumentCheck()
+      .dtype("document_begin", a.document_begin_T, DType::i32)
+      .numel("document_begin", a.document_begin_T, a.q_TC.dim(0))
+      .problem();
+}
+std::optional<std::string> BlockMaxMinMeanKeys::reject(const Arguments& a,
+                                                       const ExecutionContext&) {
+  if (const auto problem = check(a.batch, a.key_block, a.k_TGK, a.kp_MGP, 3)) return problem;
+  return ArgumentCheck()
+      .require(a.kv_heads > 0 && a.k_TGK.dim(1) % a.kv_heads == 0, "rows of ", a.k_TGK.dim(1),
+               " for ", a.kv_heads, " heads")
+      .problem();
+}
 
 void register_pooling(KernelTable& table) {
   register_reference_and_cpu<BlockMeanKeys>(table);
   register_reference_and_cpu<BlockMeanKeysBackward>(table);
   register_reference_and_cpu<GroupQueries>(table);
   register_reference_and_cpu<GroupQueriesBackward>(table);
+  register_reference_and_cpu<GroupMeanQueries>(table);
+  register_reference_and_cpu<BlockMaxMinMeanKeys>(table);
 }
 
 }  // namespace filigree

@@ -9,104 +9,127 @@ namespace {
 
 constexpr std::int64_t kColumns = 64;  // sums that stay in registers or the first-level cache
 
-// The rows [first, first + rows) of block `block`, counted over all sequences.
+// The rows [first, first + rows) of a block.
 struct Block {
   std::int64_t first, rows;
 };
-struct Blocks {
-  std::int64_t length, size, per_sequence, count;
-  Blocks(std::int64_t batch, const Tensor& tokens, std::int64_t size)
-      : length(batch == 0 ? 0 : tokens.dim(0) / batch),
-        size(size),
-        per_sequence((length + size - 1) / size),
-        count(batch * per_sequence) {}
-  Block at(std::int64_t block) const {
-    const std::int64_t begin = block % per_sequence * size;
-    return {block / per_sequence * length + begin, std::min(size, length - begin)};
-  }
-};
 
-template <class T>
-void mean_of_rows(const T* rows, std::int64_t count, std::int64_t C, T* mean) {
-  using A = Accumulator<T>;
-  for (std::int64_t begin = 0; begin < C; begin += kColumns) {
-    const std::int64_t columns = std::min(kColumns, C - begin);
-    A sums[kColumns] = {};
-    A* const sum = sums;
-    for (std::int64_t t = 0; t < count; ++t) {
-      const T* const row = rows + t * C + begin;
-      vector_loop(0, columns, [=](std::int64_t c) { sum[c] += widened(row[c]); });
+// body(the block's first row in `tokens`, its row in `pooled`, Block) for every block of `size`
+// tokens of every sequence, in parallel.
+template <class Body>
+void for_each_block(const ExecutionContext& context, std::int64_t batch, std::int64_t size,
+                    const Tensor& tokens, const Tensor& pooled, const Body& body) {
+  const std::int64_t length = batch == 0 ? 0 : tokens.dim(0) / batch, columns = tokens.dim(1);
+  const std::int64_t per_sequence = (length + size - 1) / size, elements = size * columns;
+  visit_floating(tokens.dtype(), [&](auto type) {
+    using T = decltype(type);
+    const auto visit = [&](std::int64_t index) {
+      const std::int64_t begin = index % per_sequence * size;
+      const Block block{index / per_sequence * length + begin, std::min(size, length - begin)};
+      body(tokens.data<T>() + block.first * columns, pooled.data<T>() + index * pooled.dim(1),
+           block);
+    };
+    for_each_chunk(context, batch * per_sequence, rows_per_chunk(elements), elements,
+                   [&](std::int64_t begin, std::int64_t end) {
+                     for (std::int64_t index = begin; index < end; ++index) visit(index);
+                   });
+  });
+}
+
+// to[c] = finish(the fold of combine over the `count` rows, in ascending order, from the first on).
+// Rows are `stride` apart.
+template <class T, class Combine, class Finish>
+void fold_rows(const T* rows, std::int64_t count, std::int64_t stride, std::int64_t columns, T* to,
+               const Combine& combine, const Finish& finish) {
+  for (std::int64_t begin = 0; begin < columns; begin += kColumns) {
+    const std::int64_t width = std::min(kColumns, columns - begin);
+    Accumulator<T> values[kColumns];
+    Accumulator<T>* const value = values;
+    vector_loop(0, width, [=](std::int64_t c) { value[c] = widened(rows[begin + c]); });
+    for (std::int64_t t = 1; t < count; ++t) {
+      const T* const row = rows + t * stride + begin;
+      vector_loop(0, width, [=](std::int64_t c) { value[c] = combine(value[c], widened(row[c])); });
     }
-    T* const to = mean + begin;
-    vector_loop(0, columns, [=](std::int64_t c) { to[c] = T(sum[c] / static_cast<A>(count)); });
+    T* const result = to + begin;
+    vector_loop(0, width, [=](std::int64_t c) { result[c] = T(finish(value[c])); });
   }
 }
 
-// body(block index, Block) for every block, in parallel.
-template <class Body>
-void for_each_block(const ExecutionContext& context, const Blocks& blocks, std::int64_t columns,
-                    const Body& body) {
-  const std::int64_t elements = blocks.size * columns;
-  for_each_chunk(context, blocks.count, rows_per_chunk(elements), elements,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t block = begin; block < end; ++block)
-                     body(block, blocks.at(block));
-                 });
+template <class T>
+void mean_of_rows(const T* rows, std::int64_t count, std::int64_t stride, std::int64_t columns,
+                  T* mean) {
+  using A = Accumulator<T>;
+  fold_rows(
+      rows, count, stride, columns, mean, [](A sum, A x) { return sum + x; },
+      [count](A sum) { return sum / static_cast<A>(count); });
 }
 
 }  // namespace
 
 void BlockMeanKeys::cpu(const Arguments& a, ExecutionContext& context) {
   const std::int64_t C = a.k_TC.dim(1);
-  visit_floating(a.k_TC.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const T* k = a.k_TC.data<T>();
-    T* kbar = a.kbar_MC.data<T>();
-    for_each_block(context, {a.batch, a.k_TC, a.key_block}, C, [=](std::int64_t m, Block block) {
-      mean_of_rows(k + block.first * C, block.rows, C, kbar + m * C);
-    });
-  });
+  for_each_block(
+      context, a.batch, a.key_block, a.k_TC, a.kbar_MC,
+      [=](auto* k, auto* kbar, Block block) { mean_of_rows(k, block.rows, C, C, kbar); });
 }
 
 void BlockMeanKeysBackward::cpu(const Arguments& a, ExecutionContext& context) {
   const std::int64_t C = a.dk_TC.dim(1);
-  visit_floating(a.dk_TC.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const T* dkbar = a.dkbar_MC.data<T>();
-    T* dk = a.dk_TC.data<T>();
-    for_each_block(context, {a.batch, a.dk_TC, a.key_block}, C, [=](std::int64_t m, Block block) {
-      const T* const from = dkbar + m * C;
-      T* const to = dk + block.first * C;
-      const auto count = static_cast<Accumulator<T>>(block.rows);
-      vector_loop(0, C, [=](std::int64_t c) { to[c] = T(widened(from[c]) / count); });
-      for (std::int64_t t = 1; t < block.rows; ++t) std::copy_n(to, C, to + t * C);
-    });
-  });
+  for_each_block(context, a.batch, a.key_block, a.dk_TC, a.dkbar_MC,
+                 [=](auto* dk, auto* dkbar, Block block) {
+                   using T = std::remove_pointer_t<decltype(dk)>;
+                   const auto count = static_cast<Accumulator<T>>(block.rows);
+                   vector_loop(0, C, [=](std::int64_t c) { dk[c] = T(widened(dkbar[c]) / count); });
+                   for (std::int64_t t = 1; t < block.rows; ++t) std::copy_n(dk, C, dk + t * C);
+                 });
 }
 
 void GroupQueries::cpu(const Arguments& a, ExecutionContext& context) {
   const std::int64_t C = a.q_TC.dim(1);
-  visit_floating(a.q_TC.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const T* q = a.q_TC.data<T>();
-    T* qg = a.qg_NC.data<T>();
-    for_each_block(context, {a.batch, a.q_TC, a.query_block}, C, [=](std::int64_t n, Block block) {
-      std::copy_n(q + block.first * C, C, qg + n * C);
-    });
-  });
+  for_each_block(context, a.batch, a.query_block, a.q_TC, a.qg_NC,
+                 [=](auto* q, auto* qg, Block) { std::copy_n(q, C, qg); });
 }
 
 void GroupQueriesBackward::cpu(const Arguments& a, ExecutionContext& context) {
   const std::int64_t C = a.dq_TC.dim(1);
-  visit_floating(a.dq_TC.dtype(), [&](auto type) {
-    using T = decltype(type);
-    const T* dqg = a.dqg_NC.data<T>();
-    T* dq = a.dq_TC.data<T>();
-    for_each_block(context, {a.batch, a.dq_TC, a.query_block}, C, [=](std::int64_t n, Block block) {
-      std::copy_n(dqg + n * C, C, dq + block.first * C);
-      std::fill_n(dq + (block.first + 1) * C, (block.rows - 1) * C, T{});
-    });
-  });
+  for_each_block(context, a.batch, a.query_block, a.dq_TC, a.dqg_NC,
+                 [=](auto* dq, auto* dqg, Block block) {
+                   std::copy_n(dqg, C, dq);
+                   std::fill_n(dq + C, (block.rows - 1) * C, std::remove_pointer_t<decltype(dq)>{});
+                 });
+}
+
+void GroupMeanQueries::cpu(const Arguments& a, ExecutionContext& context) {
+  const std::int64_t C = a.q_TC.dim(1);
+  const std::int32_t* const document =
+      a.document_begin_T.defined() ? a.document_begin_T.data<std::int32_t>() : nullptr;
+  for_each_block(context, a.batch, a.query_block, a.q_TC, a.qg_NC,
+                 [=](auto* q, auto* qg, Block block) {
+                   std::int64_t rows = block.rows;
+                   if (document != nullptr) {
+                     const std::int32_t* const begins = document + block.first;
+                     rows = std::find_if(begins, begins + rows,
+                                         [=](std::int32_t begin) { return begin != *begins; }) -
+                            begins;
+                   }
+                   mean_of_rows(q, rows, C, C, qg);
+                 });
+}
+
+void BlockMaxMinMeanKeys::cpu(const Arguments& a, ExecutionContext& context) {
+  const std::int64_t C = a.k_TGK.dim(1), K = C / a.kv_heads;
+  for_each_block(context, a.batch, a.key_block, a.k_TGK, a.kp_MGP,
+                 [=](auto* k, auto* kp, Block block) {
+                   using A = Accumulator<std::remove_pointer_t<decltype(k)>>;
+                   const auto same = [](A x) { return x; };
+                   for (std::int64_t c = 0; c < C; c += K, k += K, kp += 3 * K) {
+                     fold_rows(
+                         k, block.rows, C, K, kp, [](A x, A y) { return y > x ? y : x; }, same);
+                     fold_rows(
+                         k, block.rows, C, K, kp + K, [](A x, A y) { return y < x ? y : x; }, same);
+                     mean_of_rows(k, block.rows, C, K, kp + 2 * K);
+                   }
+                 });
 }
 
 }  // namespace filigree

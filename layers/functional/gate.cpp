@@ -95,6 +95,38 @@ Variable group_queries(Tape& tape, const Variable& q, std::int64_t batch,
   return output;
 }
 
+Variable group_mean_queries(Tape& tape, const Variable& q, std::int64_t batch,
+                            std::int64_t query_group, const Tensor& document_begin) {
+  check_split("group mean queries", q);
+  FILIGREE_CHECK(!q.requires_gradient(), "group mean queries have no gradient");
+  ExecutionContext& execution = tape.execution();
+  const Tensor means = rows_like(execution, q.value(), pieces(q.value(), batch, query_group));
+  dispatch<GroupMeanQueries>({.batch = batch,
+                              .query_block = query_group,
+                              .q_TC = q.value(),
+                              .document_begin_T = document_begin,
+                              .qg_NC = means},
+                             execution);
+  return Variable(means, q.placements());
+}
+
+Variable block_max_min_mean_keys(Tape& tape, const Variable& k, std::int64_t batch,
+                                 std::int64_t key_block, std::int64_t kv_heads) {
+  check_split("block max, min and mean keys", k);
+  FILIGREE_CHECK(!k.requires_gradient(), "block max, min and mean keys have no gradient");
+  ExecutionContext& execution = tape.execution();
+  const Tensor rows = k.value();
+  const Tensor pools = execution.empty({pieces(rows, batch, key_block), 3 * rows.dim(1)},
+                                       rows.dtype(), MemoryUse::activations);
+  dispatch<BlockMaxMinMeanKeys>({.batch = batch,
+                                 .key_block = key_block,
+                                 .kv_heads = kv_heads,
+                                 .k_TGK = rows,
+                                 .kp_MGP = pools},
+                                execution);
+  return Variable(pools, k.placements());
+}
+
 Variable head_projection(Tape& tape, const Variable& x, const Variable& w, std::int64_t heads,
                          std::int64_t input_heads) {
   const Placements dw_placements = weight_gradient_placements(x.placements(), w.placements());

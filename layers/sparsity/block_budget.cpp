@@ -13,8 +13,11 @@ double ramp_progress(const SparsityConfig& config, const BatchInfo& batch) {
              : static_cast<double>(past) / static_cast<double>(config.ramp_steps);
 }
 
-BlockBudget::BlockBudget(const SparsityConfig& config, std::int64_t sequence)
-    : config_(config), sequence_(sequence), target_(reference_budgets(1.0)) {}
+BlockBudget::BlockBudget(const SparsityConfig& config, std::int64_t sequence, bool block_causal)
+    : config_(config),
+      sequence_(sequence),
+      block_causal_(block_causal),
+      target_(reference_budgets(1.0)) {}
 
 namespace {
 
@@ -35,6 +38,7 @@ BlockGrid BlockBudget::reference_grid() const {
   grid.query_block = config_.query_group;
   grid.key_block = config_.key_block;
   grid.query_length = grid.key_length = sequence_;
+  grid.block_causal = block_causal_;
   return grid;
 }
 

@@ -16,7 +16,8 @@ namespace filigree {
 // share of its pairs than the density says.
 class BlockBudget {
  public:
-  BlockBudget(const SparsityConfig& config, std::int64_t sequence);
+  // block_causal: as in BlockGrid.
+  BlockBudget(const SparsityConfig& config, std::int64_t sequence, bool block_causal = false);
 
   struct Choice {
     SelectionRule rule = SelectionRule::top_k;
@@ -33,6 +34,7 @@ class BlockBudget {
 
   SparsityConfig config_;
   std::int64_t sequence_;
+  bool block_causal_;
   std::vector<std::int32_t> target_;
 };
 

@@ -13,6 +13,15 @@
 
 namespace filigree {
 
+// A weight [rows, columns] of a gate, split over tensor ranks by rows as heads are; named
+// `name`.weight. Returns its place in the store.
+std::size_t add_gate_projection(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                double deviation, const MechanismContext& context);
+
+// first, first + step, first + 2 step, ... for each of `batch` sequences: i32 [batch * count].
+Tensor block_starts(std::int64_t batch, std::int64_t count, std::int64_t step,
+                    std::int64_t first = 0);
+
 // The gate's side of the cache: features of finished blocks, and what the unfinished block and the
 // current group will need.
 struct GateState final : MechanismState {

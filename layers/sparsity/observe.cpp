@@ -40,13 +40,13 @@ BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin,
   return grid;
 }
 
-Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step) {
-  const std::int64_t groups = grid.groups();
+Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step, std::int64_t first) {
+  const std::int64_t groups = grid.groups() - first;
   const std::int64_t stride =
       std::clamp<std::int64_t>(std::llround(1.0 / share), 1, std::max<std::int64_t>(1, groups));
   std::vector<std::int32_t> sampled;
   for (std::int64_t n = step % stride; n < groups; n += stride)
-    sampled.push_back(static_cast<std::int32_t>(n));
+    sampled.push_back(static_cast<std::int32_t>(first + n));
   return Tensor::from<std::int32_t>({static_cast<std::int64_t>(sampled.size())}, sampled);
 }
 
@@ -86,23 +86,25 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
 }
 
 void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
-                     const AttentionPattern& pattern, LayerStatistics& statistics) {
+                     const AttentionPattern& pattern, LayerStatistics& statistics,
+                     bool block_causal) {
   statistics.pairs += static_cast<double>(visited_pairs(shape, pattern));
   statistics.allowed_pairs += static_cast<double>(allowed_pairs(shape, pattern));
   const BlockLists& lists = pattern.lists;
   if (!lists.defined()) return;
+  BlockGrid grid = grid_of(shape, pattern.document_begin_T, lists.query_block, lists.key_block);
+  grid.block_causal = block_causal;
   const Shape heads{shape.query_heads};
   const Tensor pairs = execution.empty(heads, DType::i64);
   const Tensor blocks = execution.empty(heads, DType::i64);
   const Tensor forced = execution.empty(heads, DType::i64);
-  dispatch<ListStatistics>(
-      {.grid = grid_of(shape, pattern.document_begin_T, lists.query_block, lists.key_block),
-       .counts_BHN = lists.counts_BHN,
-       .indices_BHNJ = lists.indices_BHNJ,
-       .pairs_H = pairs,
-       .blocks_H = blocks,
-       .forced_H = forced},
-      execution);
+  dispatch<ListStatistics>({.grid = grid,
+                            .counts_BHN = lists.counts_BHN,
+                            .indices_BHNJ = lists.indices_BHNJ,
+                            .pairs_H = pairs,
+                            .blocks_H = blocks,
+                            .forced_H = forced},
+                           execution);
   statistics.blocks += sum_of(blocks);
   statistics.forced_blocks += sum_of(forced);
 }

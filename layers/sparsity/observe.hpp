@@ -12,8 +12,10 @@ BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin_T,
                   std::int64_t query_group, std::int64_t key_block);
 
 // The groups that are compared with the dense map at a step: every round(1 / share)-th, the first
-// of them moving from step to step. At least one where there are groups. i32 [R].
-Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step);
+// of them moving from step to step; none before `first`. At least one where there are groups from
+// there on. i32 [R].
+Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step,
+                      std::int64_t first = 0);
 
 // The oracle of those groups: what dense attention gives to each block. Streamed; q and k after
 // position embedding. With `statistics`, entropy and largest logit are added to it.
@@ -21,9 +23,10 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
                          const BlockGrid& grid, const Tensor& groups_R, const Tensor& dense_heads_H,
                          LayerStatistics* statistics);
 
-// Adds pairs and, where the pattern has lists, listed and forced blocks.
+// Adds pairs and, where the pattern has lists, listed blocks and those that BlockGrid forces.
 void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
-                     const AttentionPattern& pattern, LayerStatistics& statistics);
+                     const AttentionPattern& pattern, LayerStatistics& statistics,
+                     bool block_causal = false);
 
 // All that can be said without a gate, written to the layer's entry of input.batch.statistics.
 void observe(ExecutionContext& execution, const AttentionInput& input,

@@ -5,15 +5,24 @@
 namespace filigree {
 namespace {
 
+// Weights of a layer's gate.
+std::int64_t adaptive_parameters(const ModelConfig& c) {
+  const std::int64_t width = c.sparsity.gate_dim == 0 ? c.head_dim : c.sparsity.gate_dim;
+  return 2 * c.heads * width * c.head_dim;
+}
+std::int64_t seer_parameters(const ModelConfig& c) { return 3 * c.heads * c.head_dim * c.head_dim; }
+
 struct Entry {
   const char* name;
   std::unique_ptr<AttentionMechanism> (*make)(const MechanismContext&);
-  bool learns = false;
+  std::int64_t (*parameters)(const ModelConfig&) = nullptr;  // null: there is no gate
+  bool end_to_end = false;                                   // the model's loss can teach the gate
 };
 
 constexpr Entry kMechanisms[] = {
     {"dense", make_dense_mechanism},
-    {"adaptive", make_adaptive_mechanism, true},
+    {"adaptive", make_adaptive_mechanism, adaptive_parameters, true},
+    {"seer", make_seer_mechanism, seer_parameters},
     {"sliding_window", make_sliding_window_mechanism},
     {"deepspeed_fixed", make_deepspeed_fixed_mechanism},
     {"deepspeed_variable", make_deepspeed_variable_mechanism},
@@ -22,6 +31,12 @@ constexpr Entry kMechanisms[] = {
     {"deepspeed_sliding", make_deepspeed_sliding_mechanism},
     {"s2_strided", make_s2_strided_mechanism},
 };
+
+const Entry* find(const std::string& name) {
+  for (const Entry& entry : kMechanisms)
+    if (name == entry.name) return &entry;
+  return nullptr;
+}
 
 }  // namespace
 
@@ -44,22 +59,24 @@ std::string unknown_mechanism(const std::string& name) {
 }
 
 bool mechanism_learns(const std::string& name) {
-  for (const Entry& entry : kMechanisms)
-    if (name == entry.name) return entry.learns;
-  return false;
+  const Entry* entry = find(name);
+  return entry != nullptr && entry->parameters != nullptr;
+}
+
+std::vector<std::string> ways_to_learn(const std::string& name) {
+  const Entry* entry = find(name);
+  if (entry == nullptr || entry->parameters == nullptr) return {"auto", "none"};
+  if (!entry->end_to_end) return {"auto", "distill", "none"};
+  return {"auto", "distill", "end_to_end", "both", "none"};
 }
 
 std::int64_t mechanism_parameters(const ModelConfig& config) {
-  if (!mechanism_learns(config.mechanism)) return 0;
-  const std::int64_t gate_dim =
-      config.sparsity.gate_dim == 0 ? config.head_dim : config.sparsity.gate_dim;
-  return 2 * config.heads * gate_dim * config.head_dim;
+  return mechanism_learns(config.mechanism) ? find(config.mechanism)->parameters(config) : 0;
 }
 
 std::unique_ptr<AttentionMechanism> make_mechanism(const MechanismContext& context) {
   const std::string& name = context.config.mechanism;
-  for (const Entry& entry : kMechanisms)
-    if (name == entry.name) return entry.make(context);
+  if (const Entry* entry = find(name)) return entry->make(context);
   throw UserError(str("model.mechanism = ", name, ": ", unknown_mechanism(name)));
 }
 

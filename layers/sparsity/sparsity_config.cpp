@@ -1,7 +1,6 @@
 #include "layers/sparsity/sparsity_config.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 
 #include "layers/sparsity/registry.hpp"
 #include "runtime/core/error.hpp"
@@ -21,14 +20,14 @@ class Lines {
   void require_share(const char* option, double value) {
     require(value >= 0.0 && value <= 1.0, option, value, "must lie in 0..1");
   }
-  void require_one_of(std::initializer_list<const char*> allowed, const char* option,
-                      const std::string& value) {
+  void require_one_of(const std::vector<std::string>& allowed, const char* option,
+                      const std::string& value, const std::string& of = "") {
     std::string names;
-    for (const char* name : allowed) {
+    for (const std::string& name : allowed) {
       if (value == name) return;
-      names += (names.empty() ? "" : ", ") + std::string(name);
+      names += (names.empty() ? "" : ", ") + name;
     }
-    require(false, option, value, "allowed: ", names);
+    require(false, option, value, "allowed", of, ": ", names);
   }
 
   std::vector<std::string> lines;
@@ -44,8 +43,9 @@ void check_choice(const SparsityConfig& c, Lines& lines) {
   lines.require_share("dense_heads", c.dense_heads);
 }
 
-void check_learning(const SparsityConfig& c, Lines& lines) {
-  lines.require_one_of({"distill", "end_to_end", "both", "none"}, "learn", c.learn);
+void check_learning(const SparsityConfig& c, const std::string& mechanism, Lines& lines) {
+  lines.require_one_of(ways_to_learn(mechanism), "learn", c.learn,
+                       " for model.mechanism = " + mechanism);
   lines.require(c.gate_dim >= 0 && c.gate_dim % 2 == 0, "gate_dim", c.gate_dim,
                 "must be even for rotary embeddings; 0 takes the head's width");
   lines.require(c.distill_weight >= 0.0, "distill_weight", c.distill_weight,
@@ -75,7 +75,7 @@ std::vector<std::string> SparsityConfig::problems(const std::string& mechanism,
   if (mechanism == "dense") return {};
   Lines lines;
   check_choice(*this, lines);
-  check_learning(*this, lines);
+  check_learning(*this, mechanism, lines);
   check_blocks(*this, sequence, lines);
   lines.require(query_group >= 1 && query_group <= 128, "query_group", query_group,
                 "must lie in 1..128 tokens");
@@ -83,8 +83,9 @@ std::vector<std::string> SparsityConfig::problems(const std::string& mechanism,
   lines.require_at_least(0, "sinks", sinks);
   lines.require(mechanism != "sliding_window" || window >= 1, "window", window,
                 "sliding_window needs a window of at least 1 token");
-  lines.require(learn != "end_to_end" || mechanism_learns(mechanism), "learn", learn,
-                "model.mechanism = ", mechanism, " has no gate to train");
+  lines.require(mechanism != "seer" || gate_dim == 0, "gate_dim", gate_dim,
+                "seer compares pooled queries as they are, so its gate has the head's width; "
+                "leave it 0");
   return lines.lines;
 }
 

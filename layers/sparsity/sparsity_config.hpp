@@ -14,11 +14,13 @@ struct SparsityConfig {
   double density = 0.25;  // visited / allowed query-key pairs aimed at, forced blocks included
   std::string selection = "density";  // density | top_k | threshold
   std::int64_t top_k = 0;             // blocks per group, for selection top_k
-  double threshold = 0.01;        // share of a group's softmax over blocks, for selection threshold
-  std::int64_t window = 0;        // tokens before a query that it always reads
-  std::int64_t sinks = 0;         // tokens at the start of a document that are always read
-  double dense_heads = 0.25;      // share of heads that read everything, spread evenly
-  std::string learn = "both";     // distill | end_to_end | both | none: how the gate learns
+  double threshold = 0.01;    // share of a group's softmax over blocks, for selection threshold
+  std::int64_t window = 0;    // tokens before a query that it always reads
+  std::int64_t sinks = 0;     // tokens at the start of a document that are always read
+  double dense_heads = 0.25;  // share of heads that read everything, spread evenly
+  // auto | distill | end_to_end | both | none: how the gate learns. auto: in every way that the
+  // mechanism can.
+  std::string learn = "auto";
   std::int64_t gate_dim = 0;      // width of the gate's projections; 0: the head's
   double distill_weight = 1.0;    // of the distillation loss beside the language model's
   double distill_share = 0.25;    // share of the query groups compared with the dense map in a step
@@ -33,8 +35,11 @@ struct SparsityConfig {
   std::int64_t head_patterns =
       1;  // of deepspeed_fixed: heads take turns in which blocks are global
 
-  bool distills() const { return learn == "distill" || learn == "both"; }
-  bool learns_end_to_end() const { return learn == "end_to_end" || learn == "both"; }
+  // Of a mechanism that can.
+  bool distills() const { return learn == "distill" || learn == "both" || learn == "auto"; }
+  bool learns_end_to_end() const {
+    return learn == "end_to_end" || learn == "both" || learn == "auto";
+  }
 
   // What is wrong for a model of this mechanism and training sequence, one line each.
   std::vector<std::string> problems(const std::string& mechanism, std::int64_t sequence) const;

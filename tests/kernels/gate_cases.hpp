@@ -27,10 +27,15 @@ inline BlockGrid with_documents(BlockGrid grid, const std::vector<std::int32_t>&
   return grid;
 }
 
+inline BlockGrid block_causal(BlockGrid grid) {
+  grid.block_causal = true;
+  return grid;
+}
+
 inline std::string describe(const BlockGrid& grid) {
   return str("batch ", grid.batch, " heads ", grid.heads, " length ", grid.query_length, " offset ",
              grid.query_offset, " groups of ", grid.query_block, " blocks of ", grid.key_block,
-             grid.causal ? "" : ", not causal",
+             grid.causal ? "" : ", not causal", grid.block_causal ? ", block-causal" : "",
              grid.document_begin_T.defined() ? ", with documents" : "");
 }
 
@@ -51,6 +56,9 @@ inline std::vector<BlockGrid> gate_grids() {
           later,
           with_documents(grid_of(2, 2, 230, 16, 16), {0, 37, 64, 165}),
           with_documents(grid_of(1, 2, 130, 1, 16), {0, 5, 80}),
+          block_causal(grid_of(2, 2, 150, 16, 16)),
+          block_causal(grid_of(1, 2, 256, 64, 64)),
+          block_causal(with_documents(grid_of(2, 2, 230, 16, 16), {0, 37, 64, 165, 167})),
           grid_of(2, 2, 150, 16, 16, false)};
 }
 
@@ -133,11 +141,19 @@ inline std::int64_t document_of(const BlockGrid& grid, std::int64_t b, std::int6
 }
 
 // Block m has a score for group n: all of its tokens come before the block of the group's first
-// token and belong to that token's document.
+// token and belong to that token's document. Block-causal, the group's own block has one too, when
+// all of its tokens are of that document.
 inline bool has_score(const BlockGrid& grid, std::int64_t b, std::int64_t n, std::int64_t m) {
   if (!grid.causal) return true;
   const std::int64_t first = grid.first_position(n), begin = m * grid.key_block;
   const std::int64_t block_of_first = first - first % grid.key_block;
+  if (grid.block_causal && begin == block_of_first) {
+    bool one_document = true;
+    for (std::int64_t t = begin; t < std::min(begin + grid.key_block, grid.key_length); ++t)
+      one_document = one_document && document_of(grid, b, t) == document_of(grid, b, first) &&
+                     document_of(grid, b, t) <= begin;
+    return one_document;
+  }
   return begin + grid.key_block <= block_of_first && begin >= document_of(grid, b, first);
 }
 
@@ -153,6 +169,7 @@ inline bool is_forced(const BlockGrid& grid, std::int64_t b, std::int64_t n, std
     if (holds(t)) return true;
   if (!grid.causal) return false;
   const std::int64_t document = document_of(grid, b, first);
+  if (grid.block_causal) return document % grid.key_block != 0 && holds(document);
   const std::int64_t last_before = first - first % grid.key_block - 1;
   return holds(document) || (last_before >= document && holds(last_before));
 }

@@ -53,6 +53,63 @@ TEST(GroupQueries, MatchesTheReference) {
   }
 }
 
+// Documents of the first token end inside groups, at their edges and with the sequence.
+Tensor documents_of(const Case& c, const std::vector<std::int32_t>& begins) {
+  const Tensor documents = Tensor::zeros({c.batch * c.length}, DType::i32);
+  for (std::int64_t t = 0; t < documents.numel(); ++t)
+    for (const std::int32_t begin : begins)
+      if (t % c.length >= begin) documents.data<std::int32_t>()[t] = begin;
+  return documents;
+}
+
+TEST(GroupMeanQueries, MatchesTheReference) {
+  for (const Case& c : kCases)
+    for (const bool packed : {false, true}) {
+      SCOPED_TRACE(str("length ", c.length, " block ", c.block, " columns ", c.columns, packed));
+      const Tensor documents = packed ? documents_of(c, {0, 5, 32, 60, 61}) : Tensor();
+      expect_parity<GroupMeanQueries>([&](TensorSource& source) {
+        return GroupMeanQueries::Arguments{c.batch, c.block,
+                                           source.input({c.batch * c.length, c.columns}), documents,
+                                           source.output("qg", {c.blocks(), c.columns})};
+      });
+    }
+}
+
+TEST(BlockMaxMinMeanKeys, MatchesTheReference) {
+  for (const Case& c : kCases)
+    for (const std::int64_t heads : {1, 3}) {
+      SCOPED_TRACE(str("length ", c.length, " block ", c.block, " columns ", c.columns));
+      const std::int64_t columns = heads * c.columns;
+      expect_parity<BlockMaxMinMeanKeys>([&](TensorSource& source) {
+        return BlockMaxMinMeanKeys::Arguments{c.batch, c.block, heads,
+                                              source.input({c.batch * c.length, columns}),
+                                              source.output("kp", {c.blocks(), 3 * columns})};
+      });
+    }
+}
+
+std::vector<double> numbers(const Tensor& values) {
+  const auto span = values.span<double>();
+  return {span.begin(), span.end()};
+}
+
+// One sequence of three tokens in blocks of two, two heads of one; a document begins at token 1.
+TEST(SeerPools, MatchAHandComputedCase) {
+  const Tensor rows = Tensor::from<double>({3, 2}, std::vector<double>{1, -5, 4, 3, 7, 9});
+  for (const std::string& name : implementation_names<BlockMaxMinMeanKeys>()) {
+    ExecutionContext context = context_for(name);
+    const Tensor kp = context.empty({2, 6}, DType::f64);
+    dispatch<BlockMaxMinMeanKeys>({1, 2, 2, rows, kp}, context);
+    EXPECT_EQ(numbers(kp), (std::vector<double>{4, 1, 2.5, 3, -5, -1, 7, 7, 7, 9, 9, 9}));
+    const Tensor qg = context.empty({2, 2}, DType::f64);
+    dispatch<GroupMeanQueries>({1, 2, rows, {}, qg}, context);
+    EXPECT_EQ(numbers(qg), (std::vector<double>{2.5, -1, 7, 9}));
+    const Tensor documents = Tensor::from<std::int32_t>({3}, std::vector<std::int32_t>{0, 1, 1});
+    dispatch<GroupMeanQueries>({1, 2, rows, documents, qg}, context);
+    EXPECT_EQ(numbers(qg), (std::vector<double>{1, -5, 7, 9}));
+  }
+}
+
 // Two sequences of three tokens in blocks of two: the second block of each has one token.
 TEST(BlockMeanKeys, MatchesAHandComputedCase) {
   const std::vector<double> k = {1, 3, 10, 20, 40, 7};

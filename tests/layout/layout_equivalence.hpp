@@ -155,6 +155,8 @@ inline std::vector<RunConfig> layout_configs() {
   configs.back().model.recompute = "block";
   configs.push_back(adaptive_layout_config("none"));
   configs.back().model.sparsity.query_group = 3;
+  configs.push_back(adaptive_layout_config("auto"));
+  configs.back().model.mechanism = "seer";
   configs.push_back(layout_config());
   configs.back().model.mechanism = "deepspeed_bigbird";  // differs from head to head
   configs.back().model.sequence = 70;

@@ -1,0 +1,106 @@
+#include "layers/sparsity/gated_choice.hpp"
+
+#include <cmath>
+
+#include "kernels/elementwise/elementwise.hpp"
+#include "kernels/gate/gate_statistics.hpp"
+#include "layers/sparsity/observe.hpp"
+
+namespace filigree {
+namespace {
+
+// This rank's mean counts by its share of the rows of the whole step. Their number is known without
+// asking the others: rows that could teach, were every sequence one document and had attention left
+// them some mass.
+void add_to_objective(Tape& tape, const DistillTerm& term, const BlockGrid& grid,
+                      const Tensor& groups, const BatchInfo& batch, std::int64_t sparse_heads,
+                      double weight) {
+  BlockGrid plain = grid;
+  plain.document_begin_T = Tensor();
+  std::int64_t teaching = 0;
+  for (const std::int32_t n : groups.span<std::int32_t>())
+    teaching += group_blocks(plain, 0, n).candidates.size() >= 2;
+  const std::int64_t sequences = batch.global_batch == 0 ? batch.batch : batch.global_batch;
+  const std::int64_t rows = std::max<std::int64_t>(1, teaching * sparse_heads * sequences);
+  const Tensor seed = tape.execution().empty(term.total.shape(), term.total.dtype());
+  dispatch<Scale>({.x = term.total, .y = seed, .factor = weight / static_cast<double>(rows)},
+                  tape.execution());
+  tape.add_objective(term.loss, seed);
+}
+
+void add_recall(ExecutionContext& execution, const BlockGrid& grid, const BlockLists& lists,
+                const GateTeacher& teacher, LayerStatistics& statistics) {
+  const DType dtype = teacher.weight_BHR.dtype();
+  const Tensor caught = execution.empty({grid.heads}, dtype);
+  const Tensor total = execution.empty({grid.heads}, dtype);
+  dispatch<GateRecall>({.grid = grid,
+                        .counts_BHN = lists.counts_BHN,
+                        .indices_BHNJ = lists.indices_BHNJ,
+                        .groups_R = teacher.groups_R,
+                        .teacher_BHRM = teacher.teacher_BHRM,
+                        .weight_BHR = teacher.weight_BHR,
+                        .caught_H = caught,
+                        .total_H = total},
+                       execution);
+  statistics.caught += sum_of(caught);
+  statistics.caught_rows += sum_of(total);
+}
+
+}  // namespace
+
+BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const BlockGrid& grid,
+                         const BlockBudget::Choice& budget, const Tensor& dense_heads) {
+  const std::int64_t groups = grid.groups(), blocks = grid.key_blocks();
+  const auto indices = [&](const Shape& shape) {
+    return execution.empty(shape, DType::i32, MemoryUse::activations);
+  };
+  BlockLists lists;
+  lists.query_block = grid.query_block;
+  lists.key_block = grid.key_block;
+  lists.counts_BHN = indices({grid.batch, grid.heads, groups});
+  lists.indices_BHNJ = indices({grid.batch, grid.heads, groups, budget.capacity});
+  lists.transposed_counts_BHM = indices({grid.batch, grid.heads, blocks});
+  lists.transposed_indices_BHMN = indices({grid.batch, grid.heads, blocks, groups});
+  dispatch<BlockSelect>({.grid = grid,
+                         .rule = budget.rule,
+                         .threshold = budget.threshold,
+                         .scores_BHNM = z,
+                         .budgets_N = budget.budgets_N,
+                         .dense_heads_H = dense_heads,
+                         .counts_BHN = lists.counts_BHN,
+                         .indices_BHNJ = lists.indices_BHNJ},
+                        execution);
+  dispatch<BlockTranspose>({.counts_BHN = lists.counts_BHN,
+                            .indices_BHNJ = lists.indices_BHNJ,
+                            .transposed_counts_BHM = lists.transposed_counts_BHM,
+                            .transposed_indices_BHMN = lists.transposed_indices_BHMN},
+                           execution);
+  return lists;
+}
+
+void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable& z,
+                        const BlockGrid& grid, const AttentionPattern& pattern,
+                        const SparsityConfig& config, const GateComparison& comparison) {
+  ExecutionContext& execution = tape.execution();
+  const BatchInfo& batch = input.batch;
+  const bool teaches = batch.training && config.distills();
+  if (!teaches && !batch.statistics) return;
+  const auto first = static_cast<std::int64_t>(
+      std::floor(comparison.skipped_share * static_cast<double>(grid.groups())));
+  const Tensor groups = sampled_groups(grid, config.distill_share, batch.step, first);
+  LayerStatistics statistics;
+  const GateTeacher teacher = make_teacher(execution, input, grid, groups, comparison.dense_heads_H,
+                                           batch.statistics ? &statistics : nullptr);
+  const DistillTerm term = distill_loss(tape, z, teacher, grid);
+  if (teaches)
+    add_to_objective(tape, term, grid, groups, batch, comparison.sparse_heads,
+                     config.distill_weight);
+  if (!batch.statistics) return;
+  add_recall(execution, grid, pattern.lists, teacher, statistics);
+  observe_pattern(execution, input.shape, pattern, statistics, grid.block_causal);
+  statistics.divergence_rows = sum_of(term.total);
+  statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;
+  batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;
+}
+
+}  // namespace filigree
