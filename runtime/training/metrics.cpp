@@ -116,7 +116,9 @@ std::string sparsity_text(const std::vector<LayerStatistics>& layers) {
   if (layers.empty()) return "";
   LayerStatistics all;
   for (const LayerStatistics& layer : layers) all.add(layer);
-  std::string text = str(" | density ", fixed(all.density(), 3));
+  std::string text;
+  if (all.blocks > 0 || all.pairs < all.allowed_pairs)
+    text += str(" | density ", fixed(all.density(), 3));
   if (all.caught_rows > 0) text += str(" | recall ", fixed(all.recall(), 3));
   if (all.divergence_rows > 0) text += str(" | kl ", fixed(all.mean_divergence(), 4));
   return text;

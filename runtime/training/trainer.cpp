@@ -45,7 +45,6 @@ class Trainer {
   void save();
   void print_comparison(const EvaluationResult& result) const;
   EvaluationOptions evaluation_options() const;
-  bool sparse() const { return config_.model.mechanism != "dense"; }
 
   const TrainingJob& job_;
   const RunConfig& config_;
@@ -200,7 +199,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double waited = source.wait_seconds();
 
   engine_->context().work = {};
-  const bool measure = sparse() && step % config_.train.log_every == 0;
+  const bool measure = step % config_.train.log_every == 0;
   const StepResult result = engine_->step(source, step, measure);
   account(result);
 
@@ -290,7 +289,7 @@ void Trainer::validate() {
   if (!data_->validation) return;
   const auto start = Clock::now();
   EvaluationOptions options = evaluation_options();
-  if (sparse()) options.measured_layers = config_.model.layers;
+  options.measured_layers = config_.model.layers;
   const EvaluationResult result =
       evaluate(engine_->model(), *data_->validation, mesh_, options, engine_->context());
   log_->info("validation after step ", state_.step, " | loss ", fixed(result.loss, 4),

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "layers/functional/sigma_reparam.hpp"
-#include "parallel/run_ranks.hpp"
+#include "layers/sparsity/registry.hpp"
 #include "tests/harness/tiny_model.hpp"
 
 namespace filigree {
@@ -274,6 +274,64 @@ TEST_F(Stability, LoadedParametersGiveTheBitsOfTheRunThatSavedThem) {
     train(loaded);
     EXPECT_TRUE(same_bits()) << name_of(dtype);
   }
+}
+
+// What a dense model reports of itself, against the softmax written out.
+TEST_F(Stability, EntropyAndLargestLogitAreThoseOfTheAttentionMap) {
+  constexpr std::int64_t kBatch = 2, kLength = 12, kHeads = 4, kGroups = 2, kDim = 6;
+  ModelConfig config = tiny_config();
+  config.sparsity.query_group = 4;
+  config.sparsity.distill_share = 1.0;
+  ParameterStore store;
+  const auto dense = make_mechanism({"attention", 0, config, mesh_, store});
+  std::vector<LayerStatistics> layers(1);
+  BatchInfo batch = sequences(kBatch, kLength);
+  batch.statistics = &layers;
+  const Variable q(random_tensor({kBatch * kLength, kHeads * kDim}, 1, 2.0), {}),
+      k(random_tensor({kBatch * kLength, kGroups * kDim}, 2), {});
+  const AttentionShape shape{.batch = kBatch,
+                             .query_length = kLength,
+                             .key_length = kLength,
+                             .query_heads = kHeads,
+                             .kv_heads = kGroups,
+                             .head_dim = kDim,
+                             .scale = 0.4};
+  ExecutionContext execution;
+  Tape tape(execution, Tape::Mode::inference);
+  dense->attend(tape, {.x_TD = q,
+                       .q_THK = q,
+                       .k_TGK = k,
+                       .v_TGK = k,
+                       .q_raw_THK = q,
+                       .k_raw_TGK = k,
+                       .shape = shape,
+                       .batch = batch});
+
+  double entropy = 0.0, largest = -INFINITY;
+  for (std::int64_t b = 0; b < kBatch; ++b)
+    for (std::int64_t h = 0; h < kHeads; ++h)
+      for (std::int64_t i = 0; i < kLength; ++i) {
+        std::vector<double> logits;
+        for (std::int64_t j = 0; j <= i; ++j) {
+          const auto* query =
+              q.value().data<double>() + (b * kLength + i) * kHeads * kDim + h * kDim;
+          const auto* key = k.value().data<double>() + (b * kLength + j) * kGroups * kDim +
+                            h / (kHeads / kGroups) * kDim;
+          double logit = 0.0;
+          for (std::int64_t d = 0; d < kDim; ++d) logit += 0.4 * query[d] * key[d];
+          logits.push_back(logit);
+          largest = std::max(largest, logit);
+        }
+        double sum = 0.0;
+        for (const double logit : logits) sum += std::exp(logit);
+        if (i == 0) continue;  // one key: its entropy counts as 0
+        for (const double logit : logits)
+          entropy -= std::exp(logit) / sum * (logit - std::log(sum)) /
+                     std::log(static_cast<double>(i + 1));
+      }
+  EXPECT_NEAR(layers[0].mean_entropy(), entropy / (kBatch * kHeads * kLength), 1e-12);
+  EXPECT_NEAR(layers[0].largest_logit, largest, 1e-12);
+  EXPECT_EQ(layers[0].density(), 1.0);
 }
 
 TEST_F(Stability, UnknownScopeIsRefused) {
