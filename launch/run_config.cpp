@@ -92,7 +92,8 @@ void add_sparsity_choice(Options& options, SparsityConfig& sparsity) {
 
 void add_sparsity_learning(Options& options, SparsityConfig& sparsity) {
   options.add("sparsity.learn", &sparsity.learn,
-              choice("how the gate learns", {"distill", "end_to_end", "both", "none"}));
+              choice("how the gate learns; auto: in every way that the mechanism can",
+                     {"auto", "distill", "end_to_end", "both", "none"}));
   options.add("sparsity.gate_dim", &sparsity.gate_dim,
               count("width of the gate's projections; 0: the head's", "", 0));
   options.add("sparsity.distill_weight", &sparsity.distill_weight,
@@ -154,6 +155,13 @@ void add_train(Options& options, TrainConfig& train) {
       count("sequences per rank and micro-step; 0: the rank's whole share", "sequences", 0));
   options.add("train.dtype", &train.dtype, choice("compute precision", {"f64", "f32", "bf16"}));
   options.add("train.seed", &train.seed, count("seed of every random number", "", 0));
+  options.add("train.only", &train.only,
+              choice("what trains; gates: the rest of the model stays as it is, bit for bit",
+                     {"all", "gates"}));
+  options.add("train.init_from", &train.init_from,
+              text("take the weights of this run's newest checkpoint, or of this checkpoint, "
+                   "instead of random ones; gates that it has not start as usual",
+                   "RUN"));
   options.add("train.log_every", &train.log_every, count("between console lines", "steps", 1));
   options.add("train.validate_every", &train.validate_every,
               count("between validations; 0: at the end only", "steps", 0));

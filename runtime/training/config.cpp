@@ -1,6 +1,7 @@
 #include "runtime/training/config.hpp"
 
 #include "kernels/registry.hpp"
+#include "layers/sparsity/registry.hpp"
 #include "runtime/core/error.hpp"
 
 namespace filigree {
@@ -27,6 +28,23 @@ void check_forced_kernel(const std::string& op, const std::string& implementatio
 }
 
 }  // namespace
+
+void check_trained_part(const RunConfig& config) {
+  const std::string& only = config.train.only;
+  if (only != "all" && only != "gates")
+    throw UserError(str("train.only = ", only, ": allowed: all, gates"));
+  if (only == "all") return;
+  const std::string& mechanism = config.model.mechanism;
+  if (!mechanism_learns(mechanism))
+    throw UserError(str("train.only = gates: model.mechanism = ", mechanism,
+                        " has no gate to train; choose one that has, or train.only = all"));
+  const SparsityConfig& sparsity = config.model.sparsity;
+  const bool chooses = sparsity.selection != "density" || sparsity.density < 1.0;
+  if (!sparsity.distills() && !(sparsity.learns_end_to_end() && chooses))
+    throw UserError(str("train.only = gates: with sparsity.learn = ", sparsity.learn,
+                        chooses ? "" : " and sparsity.density = 1",
+                        " nothing teaches the gates; choose sparsity.learn = distill"));
+}
 
 std::map<std::string, std::string, std::less<>> parse_forced_kernels(const std::string& text) {
   std::map<std::string, std::string, std::less<>> result;

@@ -38,6 +38,8 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;  // sequences per rank and micro-step; 0: the rank's whole share
   std::string dtype = "f32";     // f64 | f32 | bf16: compute precision
   std::uint64_t seed = 1234;
+  std::string only = "all";  // all | gates: which parameters train
+  std::string init_from;     // run or checkpoint whose weights the run starts from; "": random
   std::int64_t log_every = 10;
   std::int64_t validate_every = 0;      // 0: at the end only
   std::int64_t validation_tokens = 0;   // 0: the whole validation split
@@ -62,6 +64,9 @@ struct RunConfig {
   CheckpointConfig checkpoint;
   MeshShape parallel;  // data is derived: world / (tensor * context * pipeline)
 };
+
+// Throws UserError unless train.only leaves something that learns. `config.model` is resolved.
+void check_trained_part(const RunConfig& config);
 
 // TrainConfig::kernels as ExecutionContext::forced_kernels; "*" stands for every op. Throws
 // UserError naming an op or an implementation that there is none of.

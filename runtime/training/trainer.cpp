@@ -10,6 +10,7 @@
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/training/agreement.hpp"
 #include "runtime/training/evaluation.hpp"
+#include "runtime/training/initial_weights.hpp"
 #include "runtime/training/loader_source.hpp"
 #include "runtime/training/memory_report.hpp"
 #include "runtime/training/run_directory.hpp"
@@ -33,6 +34,7 @@ class Trainer {
   void prepare();
   void open_log();
   void write_config() const;
+  void find_initial_weights();
   void start_new();
   void take_up();
   std::string newest_verified();
@@ -53,7 +55,7 @@ class Trainer {
   std::optional<TrainingData> data_;
   std::optional<RunDirectory> directory_;
   std::optional<Log> log_;
-  std::optional<CheckpointReader> checkpoint_;  // to resume from; closed once read
+  std::optional<CheckpointReader> checkpoint_;  // to start from; closed once read
   std::optional<TrainingEngine> engine_;
   std::optional<MetricsFile> metrics_;  // rank 0 only
   TrainingState state_;
@@ -73,7 +75,9 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   context.forced_kernels = parse_forced_kernels(config_.train.kernels);
   agree(mesh_.world(), [&] {
     engine_.emplace(config_, mesh_, std::move(context));
-    if (checkpoint_) load_training_tensors(*checkpoint_, *engine_);
+    if (checkpoint_ && job_.resume) load_training_tensors(*checkpoint_, *engine_);
+    if (checkpoint_ && !job_.resume)
+      load_initial_weights(*checkpoint_, engine_->parameters(), engine_->context());
   });
   if (checkpoint_) engine_->parameters_loaded();
   engine_->optimizer().set_updates(state_.updates);
@@ -88,14 +92,26 @@ void Trainer::prepare() {
     batch_share(config_.train.batch, mesh_);
     Schedule(config_.schedule, config_.optimizer.learning_rate, config_.train.steps);
     parse_forced_kernels(config_.train.kernels);
+    check_trained_part(config_);
   });
   state_.seed = config_.train.seed;
   state_.dataset_hash = data_->train.hash();
   state_.tokenizer_hash = data_->train.tokenizer_hash();
-  if (job_.resume)
-    take_up();
-  else
-    start_new();
+  if (job_.resume) return take_up();
+  if (!config_.train.init_from.empty()) find_initial_weights();
+  start_new();
+}
+
+// One rank verifies them; the run's folder is not made before they are known to fit.
+void Trainer::find_initial_weights() {
+  std::string folder;
+  agree_on_first(mesh_.world(),
+                 [&] { folder = initial_checkpoint(config_.train.init_from).string(); });
+  folder = broadcast_text(mesh_.world(), folder, 0);
+  agree(mesh_.world(), [&] {
+    checkpoint_.emplace(folder);
+    check_initial_weights(*checkpoint_, config_, mesh_, state_.tokenizer_hash);
+  });
 }
 
 void Trainer::start_new() {
@@ -169,6 +185,9 @@ TrainingOutcome Trainer::run() {
              " on layout ", mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ",
              data_->train.tokens(), " training tokens, ", config_.train.dtype, ", ", job_.threads,
              " threads per rank");
+  if (!config_.train.init_from.empty())
+    log_->info("weights of step 0 from ", config_.train.init_from);
+  if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer()));
   LoaderSource source(data_->train, config_, mesh_, state_.step);
   started_ = Clock::now();
@@ -229,11 +248,18 @@ StepReport Trainer::one_step(LoaderSource& source) {
 
 // What the kernels of all ranks did in the step.
 void Trainer::count_work(StepReport& report) {
-  const Work& work = engine_->context().work;
-  const Tensor sums = Tensor::from<std::int64_t>({2}, std::array{work.flops, work.dense_flops});
+  const WorkLog& log = engine_->context().work;
+  const PartUsage &gate = log[WorkPart::gate], &teacher = log[WorkPart::teacher];
+  const Work all = log.total();
+  const Tensor sums = Tensor::from<std::int64_t>(
+      {3}, std::array{all.flops, all.dense_flops, gate.work.flops + teacher.work.flops});
   mesh_.world().all_reduce(sums);
   report.executed_flops = sums.data<std::int64_t>()[0];
   report.dense_flops = sums.data<std::int64_t>()[1];
+  report.gate_flops = sums.data<std::int64_t>()[2];
+  report.timing.attention_seconds = log[WorkPart::attention].seconds;
+  report.timing.gate_seconds = gate.seconds;
+  report.timing.teacher_seconds = teacher.seconds;
 }
 
 void Trainer::account(const StepResult& result) {

@@ -24,6 +24,8 @@ Tensor scalar_like(const Tensor& like, double value, const ExecutionContext& con
 // Allocates and initialises before the optimizer and the reducer look at the buffers.
 const ParameterStore& materialised(ParameterStore& store, const RunConfig& config,
                                    ExecutionContext& context) {
+  if (config.train.only == "gates")
+    store.freeze([](const Parameter& parameter) { return !parameter.gate; });
   store.materialise(dtype_from_name(config.train.dtype), config.train.seed, context);
   return store;
 }

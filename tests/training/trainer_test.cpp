@@ -15,6 +15,7 @@
 #include "runtime/training/evaluation.hpp"
 #include "runtime/training/run_directory.hpp"
 #include "runtime/training/run_model.hpp"
+#include "runtime/training/training_engine.hpp"
 #include "tests/training/on_mesh.hpp"
 #include "tests/training/tiny_shards.hpp"
 
@@ -49,6 +50,19 @@ class TrainerTest : public ::testing::Test {
   RunConfig config(const std::string& run, const std::string& dtype = "f32") const {
     RunConfig result = tiny_run(shards_->path() / "shards", folder_.path() / run);
     result.train.dtype = dtype;
+    return result;
+  }
+
+  // Gates alone, on the weights of `dense`, which this trains first.
+  RunConfig gates_config(const std::string& run, const RunConfig& dense) const {
+    RunConfig result = dense;
+    result.run = folder_.path() / run;
+    result.model.mechanism = "adaptive";
+    result.model.sparsity.key_block = result.model.sparsity.query_group = 16;
+    result.model.sparsity.density = 0.6;
+    result.model.sparsity.dense_heads = 0.0;
+    result.train.only = "gates";
+    result.train.init_from = dense.run;
     return result;
   }
 
@@ -99,19 +113,25 @@ std::filesystem::path checkpoint_of(const RunConfig& config, std::int64_t step) 
   return *newest;
 }
 
+constexpr const char* kEmbedding = "parameters/embedding.weight";
+
+Tensor whole_tensor(const CheckpointReader& reader, const std::string& name) {
+  const Shape shape = reader.global_shape(name);
+  const Tensor result = Tensor::zeros(shape, reader.dtype(name));
+  reader.read(
+      {name, result, shape, std::vector<std::int64_t>(static_cast<std::size_t>(shape.rank()))});
+  return result;
+}
+
 // Every tensor and the whole training state, bit for bit.
 void expect_same_checkpoint(const RunConfig& a, const RunConfig& b, std::int64_t step) {
   const CheckpointReader left(checkpoint_of(a, step)), right(checkpoint_of(b, step));
   ASSERT_EQ(left.names(), right.names());
-  EXPECT_GT(left.names().size(), 30u);  // three tensors for each of the eleven parameters
+  // Three tensors for each of the eleven parameters, or for both gates where these train alone.
+  EXPECT_GE(left.names().size(), left.contains("optimizer/m/norm.weight") ? 33u : 17u);
   EXPECT_EQ(left.info().state, right.info().state);
   for (const std::string& name : left.names()) {
-    const Shape shape = left.global_shape(name);
-    const std::vector<std::int64_t> origin(static_cast<std::size_t>(shape.rank()));
-    const Tensor x = Tensor::zeros(shape, left.dtype(name)),
-                 y = Tensor::zeros(shape, right.dtype(name));
-    left.read({name, x, shape, origin});
-    right.read({name, y, shape, origin});
+    const Tensor x = whole_tensor(left, name), y = whole_tensor(right, name);
     EXPECT_EQ(std::memcmp(x.raw(), y.raw(), static_cast<std::size_t>(x.bytes())), 0) << name;
   }
 }
@@ -139,13 +159,21 @@ std::vector<double> losses(const RunConfig& config) {
 struct Resumed {
   std::string name, dtype;
   MeshShape shape;
+  bool gates = false;
 };
 class ResumeTest : public TrainerTest, public ::testing::WithParamInterface<Resumed> {};
 
 // A kill loses the steps since the last checkpoint and leaves their lines in metrics.jsonl.
 TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
-  const auto& [name, dtype, shape] = GetParam();
-  const RunConfig whole = config("whole", dtype), parts = config("parts", dtype);
+  const auto& [name, dtype, shape, gates] = GetParam();
+  RunConfig whole = config("whole", dtype), parts = config("parts", dtype);
+  if (gates) {
+    RunConfig dense = config("dense", dtype);
+    dense.model.sequence = 64;
+    train_on(shape, dense);
+    whole = gates_config("whole", dense);
+    parts = gates_config("parts", dense);
+  }
   EXPECT_EQ(train_on(shape, whole), TrainingOutcome::finished);
   EXPECT_THROW(train_on(shape, parts, false,
                         [](int rank, TrainingJob& job) {
@@ -168,7 +196,10 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ResumeTest,
                          ::testing::Values(Resumed{"f32", "f32", grid(1, 1)},
                                            Resumed{"f64", "f64", grid(1, 1)},
                                            Resumed{"bf16_dp2", "bf16", grid(2, 1)},
-                                           Resumed{"f32_dp2_tp2", "f32", grid(2, 2)}),
+                                           Resumed{"f32_dp2_tp2", "f32", grid(2, 2)},
+                                           Resumed{"gates", "f32", grid(1, 1), true},
+                                           Resumed{"gates_bf16_dp2", "bf16", grid(2, 1), true},
+                                           Resumed{"gates_dp2_tp2", "f32", grid(2, 2), true}),
                          [](const auto& info) { return info.param.name; });
 
 TEST_F(TrainerTest, AStopRequestOnOneRankSavesAndInterruptsAll) {
@@ -240,6 +271,83 @@ TEST_F(TrainerTest, ExtendsAFinishedRun) {
   EXPECT_EQ(losses(run).size(), 25u);
   EXPECT_NE(read_file(RunDirectory::open(run.run).config_file()).find("steps = 25"),
             std::string::npos);
+}
+
+TEST_F(TrainerTest, GatesTrainOnTheWeightsOfAnotherRunAndLeaveThemAsTheyAre) {
+  RunConfig dense = config("dense");
+  dense.model.sequence = 64;
+  train_on(grid(1, 1), dense);
+  RunConfig gates = gates_config("gates", dense);
+  gates.train.steps = 3;
+  train_on(grid(2, 2), gates);
+  const CheckpointReader before(checkpoint_of(dense, 20)), after(checkpoint_of(gates, 3));
+  for (const std::string& name : before.names()) {
+    if (!name.starts_with("parameters/")) continue;
+    const Tensor x = whole_tensor(before, name), y = whole_tensor(after, name);
+    EXPECT_EQ(std::memcmp(x.raw(), y.raw(), static_cast<std::size_t>(x.bytes())), 0) << name;
+  }
+  const RunConfig untrained = gates_config("untrained", dense);
+  ExecutionContext context;
+  const Mesh alone(self_communicator("world"), {});
+  const TrainingEngine fresh(resolve(untrained, 1, whole_tensor(before, kEmbedding).dim(0)), alone,
+                             context);
+  const ParameterStore& store = fresh.parameters();
+  for (std::size_t i = 0; i < store.size(); ++i) {
+    if (!store[i].gate) continue;
+    const Tensor trained = whole_tensor(after, "parameters/" + store[i].name);
+    EXPECT_NE(std::memcmp(trained.raw(), store.master_of(i).raw(),
+                          static_cast<std::size_t>(trained.bytes())),
+              0)
+        << store[i].name;
+  }
+  // A run that goes on from there takes the gates too, from the checkpoint's own folder.
+  RunConfig again = gates_config("again", dense);
+  again.train.init_from = checkpoint_of(gates, 3);
+  again.train.steps = 1;
+  again.schedule.warmup_steps = 0;
+  again.optimizer.learning_rate = 0.0;
+  train_on(grid(1, 1), again);
+  const CheckpointReader same(checkpoint_of(again, 1));
+  for (const std::string& name : same.names()) {
+    if (!name.starts_with("parameters/")) continue;
+    const Tensor x = whole_tensor(same, name), y = whole_tensor(after, name);
+    EXPECT_EQ(std::memcmp(x.raw(), y.raw(), static_cast<std::size_t>(x.bytes())), 0) << name;
+  }
+}
+
+TEST_F(TrainerTest, RefusesInitialWeightsThatDoNotFit) {
+  RunConfig dense = config("dense");
+  dense.model.sequence = 64;
+  const RunConfig gates = gates_config("gates", dense);
+  EXPECT_NE(refusal(grid(2, 1), gates, false).find("is neither a run nor a checkpoint"),
+            std::string::npos);
+  train_on(grid(1, 1), dense);
+  const auto expect_refused = [&](const RunConfig& config, const std::string& reason) {
+    const std::string message = refusal(grid(2, 1), config, false);
+    EXPECT_NE(message.find(reason), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    EXPECT_FALSE(std::filesystem::exists(config.run)) << "a refused run left a folder";
+  };
+  RunConfig wide = gates;
+  wide.model.feed_forward = 48;
+  expect_refused(wide,
+                 "'parameters/blocks.0.feed_forward.gate.weight' has shape [32, 16] there and "
+                 "[48, 16] in the model");
+  RunConfig untied = gates;
+  untied.model.tied_embeddings = false;
+  expect_refused(untied, "it has no 'parameters/head.weight', which has shape");
+  RunConfig shallow = gates;
+  dense.run = folder_.path() / "deep";
+  dense.model.layers = 2;
+  train_on(grid(1, 1), dense);
+  shallow.train.init_from = dense.run;
+  expect_refused(shallow,
+                 "'parameters/blocks.1.attention.key.weight' of shape [16, 16] is not part");
+  const testing::TemporaryFolder other;
+  testing::make_tiny_shards(other.path() / "shards", 5000);
+  RunConfig moved = gates;
+  moved.data.path = other.path() / "shards";
+  expect_refused(moved, "was trained with tokenizer");
 }
 
 TEST_F(TrainerTest, RefusesToResumeAsSomethingElse) {

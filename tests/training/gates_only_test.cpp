@@ -1,0 +1,134 @@
+// Training the gates of a frozen model: what moves, what it costs, and that layouts agree.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "tests/layout/layout_equivalence.hpp"
+#include "tests/training/on_mesh.hpp"
+
+namespace filigree {
+namespace {
+
+using testing::adaptive_layout_config;
+using testing::grid;
+using testing::on_mesh;
+using testing::SyntheticSource;
+
+RunConfig gates_config(const std::string& learn, const std::string& only = "gates") {
+  RunConfig config = adaptive_layout_config(learn);
+  config.train.only = only;
+  return config;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
+}
+
+class Learning : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Learning, MovesTheGatesAndNotOneBitOfTheRest) {
+  for (const std::string dtype : {"f64", "f32", "bf16"})
+    for (const std::string recompute : {"none", "attention", "block"}) {
+      SCOPED_TRACE(dtype + ", recompute " + recompute);
+      RunConfig config = gates_config(GetParam());
+      config.train.dtype = dtype;
+      config.model.recompute = recompute;
+      const Mesh mesh(self_communicator("world"), {});
+      TrainingEngine engine(config, mesh, {});
+      const ParameterStore& store = engine.parameters();
+      const Tensor master = store.master().clone(), compute = store.compute().clone();
+      SyntheticSource source(config, batch_share(config.train.batch, mesh));
+      for (std::int64_t step = 1; step <= config.train.steps; ++step)
+        EXPECT_FALSE(engine.step(source, step).skipped);
+      for (std::size_t i = 0; i < store.size(); ++i) {
+        EXPECT_EQ(same_bits(store.master_of(i), store.slice(master, i)), !store[i].gate)
+            << store[i].name;
+        EXPECT_EQ(same_bits(store.slice(store.compute(), i), store.slice(compute, i)),
+                  !store[i].gate)
+            << store[i].name;
+      }
+    }
+}
+
+// The model's loss reaches the gates through the frozen layers above them, and the same bits arrive
+// as when everything trains.
+TEST_P(Learning, GivesGatesTheGradientThatTheyHaveAmongAll) {
+  const Mesh mesh(self_communicator("world"), {});
+  const RunConfig config = gates_config(GetParam());
+  TrainingEngine gates(config, mesh, {}), all(gates_config(GetParam(), "all"), mesh, {});
+  SyntheticSource source(config, batch_share(config.train.batch, mesh)), again = source;
+  EXPECT_EQ(gates.step(source, 1).loss, all.step(again, 1).loss);
+  const ParameterStore &some = gates.parameters(), &every = all.parameters();
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    if (!some[i].gate) continue;
+    const Tensor gradient = some.slice(some.gradient(), i);
+    EXPECT_TRUE(same_bits(gradient, every.slice(every.gradient(), i))) << some[i].name;
+    EXPECT_GT(testing::dot(gradient, gradient), 0.0) << some[i].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gates, Learning, ::testing::Values("distill", "end_to_end", "both"),
+                         [](const auto& info) { return info.param; });
+
+// With distillation alone the model only runs forward: a step costs what a forward pass costs, and
+// what the gates' own gradients do, where training everything costs three times as much.
+TEST(GatesOnly, DistillationRunsNoBackwardPassOfTheModel) {
+  RunConfig config = gates_config("distill");
+  config.model.feed_forward = 512;  // the model outweighs its gates
+  config.train.micro_batch = 0;
+  const Mesh mesh(self_communicator("world"), {});
+  const auto flops_of_step = [&](const std::string& only) {
+    config.train.only = only;
+    TrainingEngine engine(config, mesh, {});
+    SyntheticSource source(config, batch_share(config.train.batch, mesh));
+    engine.step(source, 1);
+    return static_cast<double>(engine.context().work.total().flops);
+  };
+  TrainingEngine engine(config, mesh, {});
+  SyntheticSource source(config, batch_share(config.train.batch, mesh));
+  const TokenBatch batch = source.next();
+  engine.model().log_probabilities(engine.context(), batch.tokens_T, batch.targets_T,
+                                   testing::sequences(batch.batch, batch.length));
+  const auto forward = static_cast<double>(engine.context().work.total().flops);
+  EXPECT_LT(flops_of_step("gates"), 1.15 * forward);
+  EXPECT_GT(flops_of_step("all"), 2.9 * forward);
+}
+
+TEST(GatesOnly, AgreesWithOneRankOnAnyGrid) {
+  for (const std::string learn : {"distill", "both"})
+    for (const MeshShape& shape : testing::layout_grids())
+      run_ranks(shape.world(), [&](std::shared_ptr<Communicator> world) {
+        testing::expect_same_as_one_rank(std::move(world), shape, gates_config(learn));
+      });
+}
+
+std::string refusal(const RunConfig& config) {
+  try {
+    check_trained_part(config);
+  } catch (const UserError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(GatesOnly, RefusesWhatLeavesNothingToLearn) {
+  EXPECT_EQ(refusal(gates_config("distill")), "accepted");
+  EXPECT_EQ(refusal(gates_config("none", "all")), "accepted");
+  EXPECT_EQ(refusal(gates_config("none", "gate")), "train.only = gate: allowed: all, gates");
+  EXPECT_EQ(refusal(gates_config("none")),
+            "train.only = gates: with sparsity.learn = none nothing teaches the gates; choose "
+            "sparsity.learn = distill");
+  RunConfig dense = gates_config("end_to_end");
+  dense.model.sparsity.density = 1.0;
+  EXPECT_EQ(refusal(dense),
+            "train.only = gates: with sparsity.learn = end_to_end and sparsity.density = 1 nothing "
+            "teaches the gates; choose sparsity.learn = distill");
+  dense.model.mechanism = "dense";
+  EXPECT_EQ(refusal(dense),
+            "train.only = gates: model.mechanism = dense has no gate to train; choose one that "
+            "has, or train.only = all");
+}
+
+}  // namespace
+}  // namespace filigree
