@@ -19,6 +19,7 @@ int train_on_ranks(const RunArguments& arguments, const RankEnvironment& environ
     job.config = resolve(arguments.config, environment.world->size(), vocabulary);
   });
   job.config_text = run_config_text(job.config);
+  job.default_config_text = run_config_text({});
   job.config_hash = run_config_hash(job.config);
   job.resume = !arguments.resume.empty();
   job.threads = threads_per_rank(job.config.train.threads, environment);

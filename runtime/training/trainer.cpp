@@ -167,7 +167,8 @@ void Trainer::take_up() {
     check_same_layout(checkpoint_->info(), mesh_.shape());
     const TrainingState saved = training_state(checkpoint_->info(), newest);
     check_same_data(saved, state_.dataset_hash, state_.tokenizer_hash, config_.data.path);
-    check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text);
+    check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text,
+                    job_.default_config_text);
     if (saved.step >= config_.train.steps)
       throw UserError(str("run ", config_.run, " has done ", saved.step, " of train.steps = ",
                           config_.train.steps, " steps; extend it with --train.steps N"));

@@ -17,6 +17,9 @@ struct TrainingJob {
   RunConfig config;  // resolved for the shards in config.data.path; config.run is the run directory
   std::string config_text;  // config in file form, and its hash: stored with the run
   std::string config_hash;
+  // Every option as it is by default: what a saved configuration meant that is older than an
+  // option.
+  std::string default_config_text;
   bool resume = false;  // continue the run from its newest checkpoint instead of starting it
   int threads = 1;      // OpenMP threads of this rank
 

@@ -121,8 +121,10 @@ void check_same_data(const TrainingState& saved, const std::string& dataset_hash
                         data, " are ", dataset_hash, "; resume with the run's own shards"));
 }
 
-void check_resumable(const std::string& saved_config, const std::string& new_config) {
-  const auto saved = flattened(saved_config);
+void check_resumable(const std::string& saved_config, const std::string& new_config,
+                     const std::string& default_config) {
+  auto saved = flattened(saved_config);
+  saved.merge(flattened(default_config));
   const auto now = flattened(new_config);
   std::string differences;
   for (const auto& [key, value] : now) {

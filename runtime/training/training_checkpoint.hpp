@@ -45,7 +45,9 @@ void check_same_data(const TrainingState& saved, const std::string& dataset_hash
                      const std::string& tokenizer_hash, const std::filesystem::path& data);
 
 // The options that differ between two configurations in file form ("[section]", "key = value") and
-// may not change when a run is resumed. Throws UserError naming each with both values.
-void check_resumable(const std::string& saved_config, const std::string& new_config);
+// may not change when a run is resumed. An option that the saved one does not name, since it was
+// written before there was one, had its default. Throws UserError naming each with both values.
+void check_resumable(const std::string& saved_config, const std::string& new_config,
+                     const std::string& default_config = "");
 
 }  // namespace filigree

@@ -27,6 +27,20 @@ TEST(CheckResumable, NamesEveryOtherChangeWithBothValues) {
   }
 }
 
+TEST(CheckResumable, TakesOptionsThatTheSavedConfigurationIsTooOldForAsTheirDefaults) {
+  const std::string defaults = "[model]\nwidth = 128\nqk_norm = false\n";
+  const std::string now = "[model]\nwidth = 256\nqk_norm = ";
+  EXPECT_NO_THROW(check_resumable(kSaved, now + "false\n", defaults));
+  try {
+    check_resumable(kSaved, now + "true\n", defaults);
+    ADD_FAILURE() << "another model was accepted";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("model.qk_norm (was false, now true)"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(TrainingState, SurvivesTheManifest) {
   TrainingState state;
   state.step = 12;
