@@ -7,12 +7,16 @@
 //               3.3), with detached inputs so that the model does not bend to its gate;
 //   end_to_end  log of the gate's softmax over the chosen blocks, less its largest, added to their
 //               logits, so that the model's own loss reaches the gate.
+// With head_gate, a head that is not worth its work for a group lists nothing for it, and what the
+// others give is multiplied by the head gate's value, from which it learns (head_gate.hpp).
 #include <cmath>
+#include <optional>
 
 #include "layers/functional/functional.hpp"
 #include "layers/sparsity/block_budget.hpp"
 #include "layers/sparsity/gate.hpp"
 #include "layers/sparsity/gated_choice.hpp"
+#include "layers/sparsity/head_gate.hpp"
 #include "layers/sparsity/observe.hpp"
 #include "layers/sparsity/registry.hpp"
 
@@ -24,7 +28,7 @@ struct AdaptiveState final : MechanismState {
   // The choice of the last decoding step; it holds until another group or block begins.
   std::int64_t first_group = -1, blocks = -1;
   BlockLists lists;
-  Variable bias;
+  Variable bias, heads;
 };
 
 // Heads [0, heads) with floor(h * share) rising: spread evenly, the same on every layout.
@@ -44,14 +48,20 @@ class AdaptiveMechanism final : public AttentionMechanism {
  private:
   struct Choice {
     BlockLists lists;
-    Variable bias;  // undefined unless the gate is soft
+    Variable bias;   // undefined unless the gate is soft
+    Variable heads;  // undefined without a head gate
   };
-  Choice choose(Tape& tape, const Variable& z, const BlockGrid& grid, const BatchInfo& batch) const;
+  Choice choose(Tape& tape, const Variable& z, const Variable& heads, const BlockGrid& grid,
+                const BatchInfo& batch) const;
+  Variable read(Tape& tape, const AttentionInput& input, const AttentionPattern& pattern,
+                const Choice& choice, const BlockGrid& grid) const;
+  void leave_untaught(Tape& tape) const;
   Choice decode(Tape& tape, const AttentionInput& input, const BlockGrid& grid) const;
   Variable gate_input(const Variable& x) const;
 
   SparsityConfig config_;
   BlockGate gate_;
+  std::optional<HeadGate> head_gate_;
   BlockBudget budget_;
   Tensor dense_heads_H_;  // u8, of this rank's heads; undefined when none is dense
   GateComparison comparison_;
@@ -64,10 +74,11 @@ AdaptiveMechanism::AdaptiveMechanism(const MechanismContext& context)
       budget_(config_, context.config.sequence),
       soft_(config_.learns_end_to_end() &&
             !(config_.selection == "density" && config_.density == 1.0)) {
+  if (config_.head_gate) head_gate_.emplace(context);
   const std::int64_t all = context.config.heads, heads = all / context.mesh.size(Axis::tensor);
   const std::int64_t first = heads * context.mesh.coordinate(Axis::tensor);
   const std::int64_t dense = dense_before(all, config_.dense_heads);
-  comparison_ = {.layer = context.layer, .sparse_heads = all - dense};
+  comparison_ = {.layer = context.layer, .sparse_heads = all - dense, .first_head = first};
   if (dense == 0) return;
   dense_heads_H_ = Tensor::empty({heads}, DType::u8);
   for (std::int64_t h = 0; h < heads; ++h)
@@ -96,12 +107,14 @@ Variable AdaptiveMechanism::gate_input(const Variable& x) const {
 }
 
 AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& z,
-                                                    const BlockGrid& grid,
+                                                    const Variable& heads, const BlockGrid& grid,
                                                     const BatchInfo& batch) const {
   ExecutionContext& execution = tape.execution();
   const BlockBudget::Choice budget = budget_.choice(grid, dense_heads_H_.defined(), batch);
   Choice choice;
-  choice.lists = choose_blocks(execution, z.value(), grid, budget, dense_heads_H_);
+  choice.lists = choose_blocks(execution, z.value(), grid, budget, dense_heads_H_,
+                               heads.defined() ? heads.value() : Tensor());
+  choice.heads = heads;
   if (soft_) choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads_H_, grid);
   return choice;
 }
@@ -114,15 +127,19 @@ AdaptiveMechanism::Choice AdaptiveMechanism::decode(Tape& tape, const AttentionI
   const bool holds =
       grid.groups() == 1 && state.first_group == first_group && state.blocks == grid.key_blocks();
   if (!holds) {
+    const Variable heads =
+        head_gate_ ? head_gate_->scores(tape, queries, state.gate->finished(grid, queries), grid)
+                   : Variable();
     const Choice choice =
-        choose(tape, gate_.scores_of(tape, queries, grid, *state.gate), grid, input.batch);
+        choose(tape, gate_.scores_of(tape, queries, grid, *state.gate), heads, grid, input.batch);
     state.lists = choice.lists;
     state.bias = choice.bias;
+    state.heads = choice.heads;
     // Kept for the next step only when it covers nothing but the group that may go on.
     state.first_group = grid.groups() == 1 ? first_group : -1;
     state.blocks = grid.key_blocks();
   }
-  return {state.lists, state.bias};
+  return {state.lists, state.bias, state.heads};
 }
 
 Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) const {
@@ -134,19 +151,40 @@ Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) cons
   if (input.state) {
     const Choice choice = decode(tape, input, grid);
     pattern.lists = choice.lists;
-    return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern,
-                     choice.bias);
+    return read(tape, input, pattern, choice, grid);
   }
-  const Variable z =
-      gate_.scores(tape, gate_input(input.q_raw_THK), gate_input(input.k_raw_TGK), grid);
-  const Choice choice = choose(tape, z, grid, input.batch);
+  const Variable queries =
+      group_queries(tape, gate_input(input.q_raw_THK), grid.batch, grid.query_block);
+  const Variable means =
+      block_mean_keys(tape, gate_input(input.k_raw_TGK), grid.batch, grid.key_block);
+  const Variable z = gate_.scores(tape, queries, means, grid);
+  const Variable heads = head_gate_ ? head_gate_->scores(tape, queries, means, grid) : Variable();
+  const Choice choice = choose(tape, z, heads, grid, input.batch);
   pattern.lists = choice.lists;
-  if (input.batch.training && !config_.distills() && !soft_) {
+  if (input.batch.training) leave_untaught(tape);
+  compare_with_dense(tape, input, z, grid, pattern, config_, comparison_);
+  return read(tape, input, pattern, choice, grid);
+}
+
+Variable AdaptiveMechanism::read(Tape& tape, const AttentionInput& input,
+                                 const AttentionPattern& pattern, const Choice& choice,
+                                 const BlockGrid& grid) const {
+  const Variable attended =
+      attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern, choice.bias);
+  if (!head_gate_) return attended;
+  return scale_heads(tape, attended, choice.heads, dense_heads_H_, grid);
+}
+
+// The weights that no loss reaches.
+void AdaptiveMechanism::leave_untaught(Tape& tape) const {
+  if (!config_.distills() && !soft_) {
     give_zero_gradient(tape, gate_.query_weight());
     give_zero_gradient(tape, gate_.key_weight());
   }
-  compare_with_dense(tape, input, z, grid, pattern, config_, comparison_);
-  return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern, choice.bias);
+  if (head_gate_ && config_.learn == "none") {
+    give_zero_gradient(tape, head_gate_->query_weight());
+    give_zero_gradient(tape, head_gate_->key_weight());
+  }
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/gate/gate_statistics.hpp"
+#include "kernels/gate/list_check.hpp"
+#include "layers/sparsity/baseline_choice.hpp"
 #include "layers/sparsity/observe.hpp"
 
 namespace filigree {
@@ -28,8 +30,9 @@ void add_to_objective(Tape& tape, const DistillTerm& term, const BlockGrid& grid
   tape.add_objective(term.loss, seed);
 }
 
-void add_recall(ExecutionContext& execution, const BlockGrid& grid, const BlockLists& lists,
-                const GateTeacher& teacher, LayerStatistics& statistics) {
+// The teacher's mass inside the lists, and all of it.
+std::pair<double, double> mass_in(ExecutionContext& execution, const BlockGrid& grid,
+                                  const BlockLists& lists, const GateTeacher& teacher) {
   const DType dtype = teacher.weight_BHR.dtype();
   const Tensor caught = execution.empty({grid.heads}, dtype);
   const Tensor total = execution.empty({grid.heads}, dtype);
@@ -42,14 +45,38 @@ void add_recall(ExecutionContext& execution, const BlockGrid& grid, const BlockL
                         .caught_H = caught,
                         .total_H = total},
                        execution);
-  statistics.caught += sum_of(caught);
-  statistics.caught_rows += sum_of(total);
+  return {sum_of(caught), sum_of(total)};
+}
+
+void add_recall(ExecutionContext& execution, const AttentionInput& input, const BlockGrid& grid,
+                const BlockLists& lists, const GateTeacher& teacher,
+                const GateComparison& comparison, LayerStatistics& statistics) {
+  const BaselineChoices baselines =
+      baseline_choices(execution, input, grid, lists, comparison.layer, comparison.first_head);
+  const auto [caught, rows] = mass_in(execution, grid, lists, teacher);
+  statistics.caught += caught;
+  statistics.caught_rows += rows;
+  statistics.caught_random += mass_in(execution, grid, baselines.random, teacher).first;
+  statistics.caught_mean_pooled += mass_in(execution, grid, baselines.mean_pooled, teacher).first;
+}
+
+// Without a head gate no list is empty. Dense heads are not asked.
+void add_skipped_heads(const BlockLists& lists, const Tensor& dense_heads,
+                       LayerStatistics& statistics) {
+  const std::int64_t heads = lists.counts_BHN.dim(1), groups = lists.counts_BHN.dim(2);
+  const auto* counts = lists.counts_BHN.data<std::int32_t>();
+  for (std::int64_t row = 0; row < lists.counts_BHN.numel(); ++row) {
+    if (is_dense_head(dense_heads, row / groups % heads)) continue;
+    statistics.head_choices += 1;
+    statistics.heads_skipped += counts[row] == 0;
+  }
 }
 
 }  // namespace
 
 BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const BlockGrid& grid,
-                         const BlockBudget::Choice& budget, const Tensor& dense_heads) {
+                         const BlockBudget::Choice& budget, const Tensor& dense_heads,
+                         const Tensor& head_scores) {
   const std::int64_t groups = grid.groups(), blocks = grid.key_blocks();
   const auto indices = [&](const Shape& shape) {
     return execution.empty(shape, DType::i32, MemoryUse::activations);
@@ -67,6 +94,8 @@ BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const Blo
                          .scores_BHNM = z,
                          .budgets_N = budget.budgets_N,
                          .dense_heads_H = dense_heads,
+                         .head_scores_NH = head_scores,
+                         .head_threshold = budget.head_threshold,
                          .counts_BHN = lists.counts_BHN,
                          .indices_BHNJ = lists.indices_BHNJ},
                         execution);
@@ -96,8 +125,9 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
     add_to_objective(tape, term, grid, groups, batch, comparison.sparse_heads,
                      config.distill_weight);
   if (!batch.statistics) return;
-  add_recall(execution, grid, pattern.lists, teacher, statistics);
+  add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
   observe_pattern(execution, input.shape, pattern, statistics, grid.block_causal);
+  if (config.head_gate) add_skipped_heads(pattern.lists, comparison.dense_heads_H, statistics);
   statistics.divergence_rows = sum_of(term.total);
   statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;
   batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;

@@ -9,14 +9,17 @@
 namespace filigree {
 
 // The lists, with their transpose, of the blocks that the budget takes by these scores [B,H,N,M].
-// dense_heads: u8 [H] or undefined.
+// dense_heads: u8 [H] or undefined; head_scores: of a head gate [B*N, H], whose groups below the
+// budget's head_threshold list nothing, or undefined.
 BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z_BHNM, const BlockGrid& grid,
-                         const BlockBudget::Choice& budget, const Tensor& dense_heads_H);
+                         const BlockBudget::Choice& budget, const Tensor& dense_heads_H,
+                         const Tensor& head_scores_NH = {});
 
 // What the comparison knows of its layer.
 struct GateComparison {
   std::int64_t layer = 0;
   std::int64_t sparse_heads = 0;  // of the whole model's layer
+  std::int64_t first_head = 0;    // of this rank, among the whole model's
   Tensor dense_heads_H;           // u8, of this rank; undefined when none is dense
   double skipped_share = 0.0;     // of a sequence's groups, at its beginning: not compared
 };

@@ -6,11 +6,13 @@
 namespace filigree {
 namespace {
 
-constexpr std::array kSums = {&LayerStatistics::pairs,      &LayerStatistics::allowed_pairs,
-                              &LayerStatistics::blocks,     &LayerStatistics::forced_blocks,
-                              &LayerStatistics::caught,     &LayerStatistics::caught_rows,
-                              &LayerStatistics::entropy,    &LayerStatistics::entropy_rows,
-                              &LayerStatistics::divergence, &LayerStatistics::divergence_rows};
+constexpr std::array kSums = {&LayerStatistics::pairs,         &LayerStatistics::allowed_pairs,
+                              &LayerStatistics::blocks,        &LayerStatistics::forced_blocks,
+                              &LayerStatistics::caught,        &LayerStatistics::caught_rows,
+                              &LayerStatistics::caught_random, &LayerStatistics::caught_mean_pooled,
+                              &LayerStatistics::entropy,       &LayerStatistics::entropy_rows,
+                              &LayerStatistics::divergence,    &LayerStatistics::divergence_rows,
+                              &LayerStatistics::heads_skipped, &LayerStatistics::head_choices};
 
 }  // namespace
 

@@ -13,8 +13,11 @@ struct LayerStatistics {
   double pairs = 0, allowed_pairs = 0;   // query-key pairs read, and left by causality
   double blocks = 0, forced_blocks = 0;  // listed blocks, and those that had to be listed
   double caught = 0, caught_rows = 0;    // share of the oracle's mass in the list, over sparse rows
+  // The same for choices that learn nothing, of as many blocks (baseline_choice.hpp).
+  double caught_random = 0, caught_mean_pooled = 0;
   double entropy = 0, entropy_rows = 0;  // of dense attention over the log of its keys, sampled
   double divergence = 0, divergence_rows = 0;  // KL of the gate to the oracle, over sparse rows
+  double heads_skipped = 0, head_choices = 0;  // of the head gate, per head and group
   double largest_logit = -std::numeric_limits<double>::infinity();  // sampled
 
   void add(const LayerStatistics& other);
@@ -23,7 +26,10 @@ struct LayerStatistics {
   double density() const { return pairs / allowed_pairs; }
   double forced_share() const { return forced_blocks / blocks; }
   double recall() const { return caught / caught_rows; }
+  double recall_random() const { return caught_random / caught_rows; }
+  double recall_mean_pooled() const { return caught_mean_pooled / caught_rows; }
   double mean_entropy() const { return entropy / entropy_rows; }
+  double skipped_share() const { return heads_skipped / head_choices; }
   double mean_divergence() const { return divergence / divergence_rows; }
 };
 

@@ -59,7 +59,11 @@ SeerMechanism::SeerMechanism(const MechanismContext& context)
       store_(&context.store),
       rope_theta_(context.config.rope_theta) {
   const ModelConfig& model = context.config;
-  comparison_ = {.layer = context.layer, .sparse_heads = model.heads, .skipped_share = 0.25};
+  comparison_ = {.layer = context.layer,
+                 .sparse_heads = model.heads,
+                 .first_head = model.heads / context.mesh.size(Axis::tensor) *
+                               context.mesh.coordinate(Axis::tensor),
+                 .skipped_share = 0.25};
   key_ = add_gate_projection(context.name + ".gate.key", model.heads * model.head_dim,
                              3 * model.head_dim, model.initial_deviation, context);
 }

@@ -54,6 +54,7 @@ double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std
   info.batch = rows;
   info.length = length;
   info.positions_T = sequential_positions(rows, length);
+  info.first_token = begin;
   std::vector<LayerStatistics> measured(layers.size());
   if (!layers.empty()) info.statistics = &measured;
   const double sum = negated_sum(

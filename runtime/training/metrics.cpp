@@ -57,6 +57,9 @@ Json to_json(const LayerStatistics& layer) {
   return Json{{"density", layer.density()},
               {"forced_share", layer.forced_share()},
               {"recall", layer.recall()},
+              {"heads_skipped", layer.skipped_share()},
+              {"recall_random", layer.recall_random()},
+              {"recall_mean_pooled", layer.recall_mean_pooled()},
               {"entropy", layer.mean_entropy()},
               {"largest_logit", layer.largest_logit},
               {"kl", layer.mean_divergence()}};
@@ -119,7 +122,11 @@ std::string sparsity_text(const std::vector<LayerStatistics>& layers) {
   std::string text;
   if (all.blocks > 0 || all.pairs < all.allowed_pairs)
     text += str(" | density ", fixed(all.density(), 3));
-  if (all.caught_rows > 0) text += str(" | recall ", fixed(all.recall(), 3));
+  if (all.caught_rows > 0)
+    text +=
+        str(" | recall ", fixed(all.recall(), 3), " (mean-pooled ",
+            fixed(all.recall_mean_pooled(), 3), ", random ", fixed(all.recall_random(), 3), ')');
+  if (all.head_choices > 0) text += str(" | heads skipped ", fixed(all.skipped_share(), 3));
   if (all.divergence_rows > 0) text += str(" | kl ", fixed(all.mean_divergence(), 4));
   return text;
 }

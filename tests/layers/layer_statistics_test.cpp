@@ -32,6 +32,7 @@ std::vector<LayerStatistics> measured(const Mesh& mesh) {
   std::vector<LayerStatistics> layers(2);
   BatchInfo batch = sequences(mine.size(), length);
   batch.step = 1;
+  batch.first_token = mine.begin * length;
   batch.statistics = &layers;
   tiny.model.log_probabilities(tiny.execution, tokens, tokens, batch);
   return reduce_over_ranks(layers, mesh);
@@ -49,6 +50,8 @@ TEST(LayerStatistics, OfEveryLayoutAreThoseOfOneRank) {
         EXPECT_EQ(actual[i].allowed_pairs, expected[i].allowed_pairs);
         EXPECT_EQ(actual[i].forced_share(), expected[i].forced_share());
         EXPECT_NEAR(actual[i].recall(), expected[i].recall(), 1e-12);
+        EXPECT_NEAR(actual[i].recall_random(), expected[i].recall_random(), 1e-12);
+        EXPECT_NEAR(actual[i].recall_mean_pooled(), expected[i].recall_mean_pooled(), 1e-12);
         EXPECT_NEAR(actual[i].mean_entropy(), expected[i].mean_entropy(), 1e-12);
         EXPECT_NEAR(actual[i].mean_divergence(), expected[i].mean_divergence(), 1e-10);
         EXPECT_NEAR(actual[i].largest_logit, expected[i].largest_logit, 1e-10);

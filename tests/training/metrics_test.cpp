@@ -114,8 +114,10 @@ TEST(LayerMetrics, AddUpAndAreWrittenPerLayer) {
   more[0].pairs = 20, more[0].allowed_pairs = 100;
   layers[1].pairs = 50, layers[1].allowed_pairs = 200;
   more[1].caught = 3, more[1].caught_rows = 4;
+  more[1].caught_mean_pooled = 2, more[1].caught_random = 1;
   add_layers(layers, more);
-  EXPECT_EQ(sparsity_text(layers), " | density 0.200 | recall 0.750");
+  EXPECT_EQ(sparsity_text(layers),
+            " | density 0.200 | recall 0.750 (mean-pooled 0.500, random 0.250)");
   EXPECT_EQ(sparsity_text({}), "");
 
   StepReport step = report(3);
@@ -126,6 +128,8 @@ TEST(LayerMetrics, AddUpAndAreWrittenPerLayer) {
   EXPECT_DOUBLE_EQ(rows[0].at("density"), 0.15);
   EXPECT_DOUBLE_EQ(rows[1].at("density"), 0.25);
   EXPECT_DOUBLE_EQ(rows[1].at("recall"), 0.75);
+  EXPECT_DOUBLE_EQ(rows[1].at("recall_mean_pooled"), 0.5);
+  EXPECT_DOUBLE_EQ(rows[1].at("recall_random"), 0.25);
 }
 
 TEST(ConsoleLine, SaysWhatShareOfTheDenseWorkWasDone) {
