@@ -159,13 +159,13 @@ std::vector<double> losses(const RunConfig& config) {
 struct Resumed {
   std::string name, dtype;
   MeshShape shape;
-  bool gates = false;
+  bool gates = false, stable = false;
 };
 class ResumeTest : public TrainerTest, public ::testing::WithParamInterface<Resumed> {};
 
 // A kill loses the steps since the last checkpoint and leaves their lines in metrics.jsonl.
 TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
-  const auto& [name, dtype, shape, gates] = GetParam();
+  const auto& [name, dtype, shape, gates, stable] = GetParam();
   RunConfig whole = config("whole", dtype), parts = config("parts", dtype);
   if (gates) {
     RunConfig dense = config("dense", dtype);
@@ -173,6 +173,10 @@ TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
     train_on(shape, dense);
     whole = gates_config("whole", dense);
     parts = gates_config("parts", dense);
+  }
+  for (RunConfig* run : {&whole, &parts}) {
+    run->model.qk_norm = run->model.output_gate = stable;
+    if (stable) run->model.sigma_reparam = "all";
   }
   EXPECT_EQ(train_on(shape, whole), TrainingOutcome::finished);
   EXPECT_THROW(train_on(shape, parts, false,
@@ -197,6 +201,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, ResumeTest,
                                            Resumed{"f64", "f64", grid(1, 1)},
                                            Resumed{"bf16_dp2", "bf16", grid(2, 1)},
                                            Resumed{"f32_dp2_tp2", "f32", grid(2, 2)},
+                                           Resumed{"stable_bf16", "bf16", grid(1, 1), false, true},
+                                           Resumed{"stable_tp2", "f32", grid(1, 2), false, true},
                                            Resumed{"gates", "f32", grid(1, 1), true},
                                            Resumed{"gates_bf16_dp2", "bf16", grid(2, 1), true},
                                            Resumed{"gates_dp2_tp2", "f32", grid(2, 2), true}),
