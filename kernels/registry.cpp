@@ -24,6 +24,7 @@ const KernelTable& kernel_table() {
     register_block_mass(result);
     register_distill_loss(result);
     register_gate_statistics(result);
+    register_head_gate(result);
     return result;
   }();
   return table;

@@ -24,5 +24,6 @@ void register_soft_gate(KernelTable& table);
 void register_block_mass(KernelTable& table);
 void register_distill_loss(KernelTable& table);
 void register_gate_statistics(KernelTable& table);
+void register_head_gate(KernelTable& table);
 
 }  // namespace filigree

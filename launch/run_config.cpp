@@ -94,6 +94,10 @@ void add_sparsity_learning(Options& options, SparsityConfig& sparsity) {
   options.add("sparsity.learn", &sparsity.learn,
               choice("how the gate learns; auto: in every way that the mechanism can",
                      {"auto", "distill", "end_to_end", "both", "none"}));
+  options.add("sparsity.head_gate", &sparsity.head_gate,
+              text("skip heads that a learned gate finds not worth their work"));
+  options.add("sparsity.head_threshold", &sparsity.head_threshold,
+              number("least value of the head gate with which a head is read", 0, 1));
   options.add("sparsity.gate_dim", &sparsity.gate_dim,
               count("width of the gate's projections; 0: the head's", "", 0));
   options.add("sparsity.distill_weight", &sparsity.distill_weight,
@@ -162,6 +166,9 @@ void add_train(Options& options, TrainConfig& train) {
               text("take the weights of this run's newest checkpoint, or of this checkpoint, "
                    "instead of random ones; gates that it has not start as usual",
                    "RUN"));
+  options.add(
+      "train.check_lists", &train.check_lists,
+      count("between checks that tensor ranks choose the same blocks; 0: never", "steps", 0));
   options.add("train.log_every", &train.log_every, count("between console lines", "steps", 1));
   options.add("train.validate_every", &train.validate_every,
               count("between validations; 0: at the end only", "steps", 0));

@@ -24,6 +24,9 @@ std::optional<std::string> BlockSelect::reject(const Arguments& a, const Executi
   check_scores(check, a.grid, a.scores_BHNM);
   check_lists(check, a.grid, a.counts_BHN, a.indices_BHNJ);
   check_dense_heads(check, a.grid, a.dense_heads_H);
+  if (!check.problem() && a.head_scores_NH.defined())
+    check.dtype("head_scores", a.head_scores_NH, a.scores_BHNM.dtype())
+        .numel("head_scores", a.head_scores_NH, list_rows(a.grid));
   if (!check.problem() && a.rule == SelectionRule::top_k)
     check.dtype("budgets", a.budgets_N, DType::i32).numel("budgets", a.budgets_N, a.grid.groups());
   return check.problem();

@@ -17,9 +17,11 @@ enum class SelectionRule { top_k, threshold };
 //   top_k:     the candidates of highest score until max(budgets[n], forced blocks) blocks are
 //              listed; of equal scores the lower index;
 //   threshold: the candidates whose softmax over the group's candidates is above `threshold`.
-// Heads with dense_heads[h] != 0 list every allowed block instead.
-// scores: [B,H,N,M], f64 or f32, never NaN, read at candidates only. Lists are ascending, entries
-// past the count -1. Throws InternalError where a list does not fit the capacity J of indices.
+// Heads with dense_heads[h] != 0 list every allowed block instead. A group of another head whose
+// head_scores[b,n,h] is below head_threshold lists nothing, unless another document begins inside
+// it. scores: [B,H,N,M], f64 or f32, never NaN, read at candidates only. Lists are ascending,
+// entries past the count -1. Throws InternalError where a list does not fit the capacity J of
+// indices.
 struct BlockSelect {
   static constexpr std::string_view name = "block_select";
   static constexpr WorkPart part = WorkPart::gate;
@@ -28,8 +30,10 @@ struct BlockSelect {
     SelectionRule rule = SelectionRule::top_k;
     double threshold = 0.0;
     Tensor scores_BHNM;
-    Tensor budgets_N;                 // i32 [N], top_k only
-    Tensor dense_heads_H;             // optional u8 [H]
+    Tensor budgets_N;       // i32 [N], top_k only
+    Tensor dense_heads_H;   // optional u8 [H]
+    Tensor head_scores_NH;  // optional [B*N, H], of the dtype of scores
+    double head_threshold = 0.0;
     Tensor counts_BHN, indices_BHNJ;  // i32
   };
   static Work work(const Arguments&);

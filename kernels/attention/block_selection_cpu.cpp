@@ -121,6 +121,13 @@ struct Buffers {
   }
 };
 
+template <class A>
+bool skips_head(const BlockSelect::Arguments& a, std::int64_t b, std::int64_t h, std::int64_t n) {
+  const std::int64_t row = (b * a.grid.groups() + n) * a.grid.heads + h;
+  return a.head_scores_NH.data<A>()[row] < static_cast<A>(a.head_threshold) &&
+         is_head_gated(a.grid, a.dense_heads_H, b, h, n);
+}
+
 // Writes the first J blocks of the list of one row; returns how many there are.
 template <class A>
 std::int64_t select_row(const BlockSelect::Arguments& a, std::int64_t row,
@@ -134,6 +141,8 @@ std::int64_t select_row(const BlockSelect::Arguments& a, std::int64_t row,
   std::int64_t count = allowed;
   if (is_dense_head(a.dense_heads_H, row / N % H)) {
     std::iota(chosen, chosen + allowed, static_cast<std::int32_t>(blocks.allowed.begin));
+  } else if (a.head_scores_NH.defined() && skips_head<A>(a, row / (H * N), row / N % H, n)) {
+    count = 0;
   } else {
     const A* const z = a.scores_BHNM.data<A>() + row * M;
     Key<A>* const keys = buffers.template row<Key<A>>(buffers.keys, thread);

@@ -42,13 +42,16 @@ void select(const BlockSelect::Arguments& a) {
     const std::int64_t b = row / (H * N), h = row / N % H, n = row % N;
     const GroupBlocks blocks = group_blocks(a.grid, b, n);
     const bool dense = is_dense_head(a.dense_heads_H, h);
+    const bool skipped =
+        a.head_scores_NH.defined() && is_head_gated(a.grid, a.dense_heads_H, b, h, n) &&
+        a.head_scores_NH.data<A>()[(b * N + n) * H + h] < static_cast<A>(a.head_threshold);
     const std::vector<bool> chosen =
-        dense ? std::vector<bool>()
-              : chosen_blocks(a, blocks, n, a.scores_BHNM.data<A>() + row * M);
+        dense || skipped ? std::vector<bool>()
+                         : chosen_blocks(a, blocks, n, a.scores_BHNM.data<A>() + row * M);
     std::int32_t* indices = a.indices_BHNJ.data<std::int32_t>() + row * J;
     std::int64_t count = 0;
     for (std::int64_t m = blocks.allowed.begin; m < blocks.allowed.end; ++m) {
-      if (!dense && !chosen[m]) continue;
+      if (skipped || (!dense && !chosen[m])) continue;
       FILIGREE_CHECK(count < J, "sequence ", b, ", head ", h, ", group ", n,
                      ": more blocks than the capacity ", J);
       indices[count++] = static_cast<std::int32_t>(m);

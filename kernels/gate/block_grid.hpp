@@ -69,6 +69,13 @@ struct GroupBlocks {
   std::int64_t forced() const { return diagonal.size() + (first >= 0) + (previous >= 0); }
 };
 
+// Whether another document begins inside group n.
+inline bool spans_documents(const BlockGrid& grid, std::int64_t b, std::int64_t n) {
+  if (!grid.document_begin_T.defined()) return false;
+  const auto* const begins = grid.document_begin_T.data<std::int32_t>() + b * grid.key_length;
+  return begins[grid.end_position(n) - 1] > grid.first_position(n);
+}
+
 // Called for every row of scores, so it divides no more than it must.
 inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int64_t n) {
   const std::int64_t position = grid.first_position(n);
@@ -85,12 +92,11 @@ inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int6
   blocks.candidates = {0, grid.block_causal ? blocks.diagonal.end : last};
   bool is_mixed = false;
   if (grid.document_begin_T.defined()) {
-    const auto* const begins = grid.document_begin_T.data<std::int32_t>() + b * grid.key_length;
-    const std::int64_t document = begins[position];
+    const std::int64_t document =
+        grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position];
     blocks.allowed.begin = document / grid.key_block;
     is_mixed = document % grid.key_block != 0;
-    if (grid.block_causal && begins[grid.end_position(n) - 1] > position)
-      blocks.candidates.end = last;
+    if (grid.block_causal && spans_documents(grid, b, n)) blocks.candidates.end = last;
     blocks.candidates.begin = std::min(blocks.candidates.end, blocks.allowed.begin + is_mixed);
   }
   if (blocks.allowed.begin < last && (is_mixed || !grid.block_causal))

@@ -35,4 +35,11 @@ inline bool is_dense_head(const Tensor& dense_heads_H, std::int64_t h) {
   return dense_heads_H.defined() && dense_heads_H.data<std::uint8_t>()[h] != 0;
 }
 
+// Whether the head gate has a say over group n of head h: not over dense heads, nor where another
+// document begins inside the group, whose tokens may not depend on the first token's.
+inline bool is_head_gated(const BlockGrid& grid, const Tensor& dense_heads_H, std::int64_t b,
+                          std::int64_t h, std::int64_t n) {
+  return !is_dense_head(dense_heads_H, h) && !spans_documents(grid, b, n);
+}
+
 }  // namespace filigree

@@ -4,6 +4,7 @@
 
 #include "kernels/gate/distill_loss.hpp"
 #include "kernels/gate/gate_scores.hpp"
+#include "kernels/gate/head_gate.hpp"
 #include "kernels/gate/head_projection.hpp"
 #include "kernels/gate/pooling.hpp"
 #include "kernels/gate/soft_gate.hpp"
@@ -225,6 +226,74 @@ Variable soft_gate_bias(Tape& tape, const Variable& z, const BlockLists& lists,
                                                 .dz_BHNM = dz.gradient,
                                                 .accumulate = dz.accumulate},
                                                backward.execution());
+              });
+  return output;
+}
+
+Variable finished_key_mean(Tape& tape, const Variable& kbar, const BlockGrid& grid) {
+  check_split("finished key mean", kbar);
+  ExecutionContext& execution = tape.execution();
+  const Tensor means = rows_like(execution, kbar.value(), grid.batch * grid.groups());
+  dispatch<FinishedKeyMean>({.grid = grid, .kbar_MC = kbar.value(), .y_NC = means}, execution);
+  Variable output = tape.output(means, kbar.placements(), std::array{kbar});
+  tape.record("finished_key_mean", {kbar}, {output},
+              [grid, rows = kbar.shape()[0],
+               placements = kbar.placements().gradient()](const BackwardContext& backward) {
+                const Tensor& dy = backward.output_gradient();
+                const Tensor dkbar = rows_like(backward.execution(), dy, rows);
+                dispatch<FinishedKeyMeanBackward>({.grid = grid, .dy_NC = dy, .dkbar_MC = dkbar},
+                                                  backward.execution());
+                backward.accumulate(0, dkbar, placements);
+              });
+  return output;
+}
+
+Variable head_gate(Tape& tape, const Variable& a, const Variable& b) {
+  check_alike("head gate", a, b);
+  check_split("head gate", a);
+  ExecutionContext& execution = tape.execution();
+  const DType dtype = a.value().dtype();
+  const Tensor s = execution.empty(a.shape(), accumulation_dtype(dtype), MemoryUse::activations);
+  dispatch<HeadGateForward>({.a_NH = a.value(), .b_NH = b.value(), .s_NH = s}, execution);
+  Variable output = tape.output(s, a.placements(), std::array{a, b});
+  tape.record(
+      "head_gate", {a, b}, {output},
+      [s, dtype, placements = a.placements().gradient()](const BackwardContext& backward) {
+        const Tensor d = backward.execution().empty(s.shape(), dtype, MemoryUse::activations);
+        dispatch<HeadGateBackward>({.s_NH = s, .ds_NH = backward.output_gradient(), .d_NH = d},
+                                   backward.execution());
+        if (backward.needs(0)) backward.accumulate(0, d, placements);
+        if (backward.needs(1)) backward.accumulate(1, d, placements);
+      });
+  return output;
+}
+
+Variable scale_heads(Tape& tape, const Variable& o, const Variable& s, const Tensor& dense_heads,
+                     const BlockGrid& grid) {
+  check_alike("scale heads", o, s);
+  check_split("scale heads", o);
+  ExecutionContext& execution = tape.execution();
+  const Tensor o_value = o.value(), s_value = s.value();
+  const Tensor y = like(execution, o_value);
+  dispatch<ScaleHeads>(
+      {.grid = grid, .o_THK = o_value, .s_NH = s_value, .dense_heads_H = dense_heads, .y_THK = y},
+      execution);
+  Variable output = tape.output(y, o.placements(), std::array{o, s});
+  tape.record("scale_heads", {o, s}, {output},
+              [grid, o_value, s_value, dense_heads,
+               placements = o.placements().gradient()](const BackwardContext& backward) {
+                ExecutionContext& execution = backward.execution();
+                const Tensor d_o = like(execution, o_value), ds = like(execution, s_value);
+                dispatch<ScaleHeadsBackward>({.grid = grid,
+                                              .o_THK = o_value,
+                                              .s_NH = s_value,
+                                              .dense_heads_H = dense_heads,
+                                              .dy_THK = backward.output_gradient(),
+                                              .do_THK = d_o,
+                                              .ds_NH = ds},
+                                             execution);
+                if (backward.needs(0)) backward.accumulate(0, d_o, placements);
+                if (backward.needs(1)) backward.accumulate(1, ds, placements);
               });
   return output;
 }

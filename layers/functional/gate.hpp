@@ -44,6 +44,16 @@ Variable gate_scores(Tape& tape, const Variable& qg_NHE, const Variable& kg_MHE,
 Variable soft_gate_bias(Tape& tape, const Variable& z_BHNM, const BlockLists& lists,
                         const Tensor& dense_heads_H, const BlockGrid& grid);
 
+// kbar [B*M, C] -> [B*N, C]: the mean over the blocks that are finished before a group.
+Variable finished_key_mean(Tape& tape, const Variable& kbar_MC, const BlockGrid& grid);
+
+// sigmoid(a + b), [B*N, H], in the accumulation dtype.
+Variable head_gate(Tape& tape, const Variable& a_NH, const Variable& b_NH);
+
+// Every head of o [B*Sq, H*K] times its group's s [B*N, H]; dense heads as they are.
+Variable scale_heads(Tape& tape, const Variable& o_THK, const Variable& s_NH,
+                     const Tensor& dense_heads_H, const BlockGrid& grid);
+
 // What a gate is compared with: see BlockMassTeacher.
 struct GateTeacher {
   Tensor groups_R, teacher_BHRM, weight_BHR;

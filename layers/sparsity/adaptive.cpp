@@ -78,7 +78,10 @@ AdaptiveMechanism::AdaptiveMechanism(const MechanismContext& context)
   const std::int64_t all = context.config.heads, heads = all / context.mesh.size(Axis::tensor);
   const std::int64_t first = heads * context.mesh.coordinate(Axis::tensor);
   const std::int64_t dense = dense_before(all, config_.dense_heads);
-  comparison_ = {.layer = context.layer, .sparse_heads = all - dense, .first_head = first};
+  comparison_ = {.mesh = &context.mesh,
+                 .layer = context.layer,
+                 .sparse_heads = all - dense,
+                 .first_head = first};
   if (dense == 0) return;
   dense_heads_H_ = Tensor::empty({heads}, DType::u8);
   for (std::int64_t h = 0; h < heads; ++h)

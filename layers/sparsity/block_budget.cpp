@@ -64,6 +64,7 @@ BlockBudget::Choice BlockBudget::choice(const BlockGrid& grid, bool has_dense_he
                                         const BatchInfo& batch) const {
   const double progress = ramp_progress(config_, batch);
   Choice choice;
+  choice.head_threshold = progress * config_.head_threshold;
   if (config_.selection == "threshold" && progress > 0.0) {
     choice.rule = SelectionRule::threshold;
     choice.threshold = progress * config_.threshold;

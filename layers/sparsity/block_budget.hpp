@@ -22,8 +22,9 @@ class BlockBudget {
   struct Choice {
     SelectionRule rule = SelectionRule::top_k;
     double threshold = 0.0;
-    Tensor budgets_N;           // i32
-    std::int64_t capacity = 0;  // J that holds every list
+    double head_threshold = 0.0;  // of the head gate, rising with the ramp
+    Tensor budgets_N;             // i32
+    std::int64_t capacity = 0;    // J that holds every list
   };
   // `grid` may continue a sequence (query_offset).
   Choice choice(const BlockGrid& grid, bool has_dense_heads, const BatchInfo& batch) const;

@@ -32,7 +32,8 @@ BlockGate::BlockGate(const MechanismContext& context)
       gate_dim_(context.config.sparsity.gate_dim == 0 ? head_dim_
                                                       : context.config.sparsity.gate_dim),
       key_block_(context.config.sparsity.key_block),
-      rope_theta_(context.config.rope_theta) {
+      rope_theta_(context.config.rope_theta),
+      keeps_means_(context.config.sparsity.head_gate) {
   const std::int64_t rows = context.config.heads * gate_dim_;
   // Features of the scale of their inputs: scores mean something from the first step on.
   const double deviation = 1.0 / std::sqrt(static_cast<double>(head_dim_));
@@ -46,26 +47,33 @@ Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& w
               rope_theta_);
 }
 
-Variable BlockGate::scores(Tape& tape, const Variable& q_raw, const Variable& k_raw,
+Variable BlockGate::query_features(Tape& tape, const Variable& queries,
+                                   const BlockGrid& grid) const {
+  return features(
+      tape, queries, query_weight(), heads_,
+      block_starts(grid.batch, grid.groups(), grid.query_block, grid.first_position(0)));
+}
+
+Variable BlockGate::scores(Tape& tape, const Variable& queries, const Variable& means,
                            const BlockGrid& grid) const {
-  const Variable queries =
-      features(tape, group_queries(tape, q_raw, grid.batch, grid.query_block), query_weight(),
-               heads_, block_starts(grid.batch, grid.groups(), grid.query_block));
-  const Variable keys =
-      features(tape, block_mean_keys(tape, k_raw, grid.batch, grid.key_block), key_weight(),
-               kv_heads_, block_starts(grid.batch, grid.key_blocks(), grid.key_block));
-  return gate_scores(tape, queries, keys, grid, 1.0 / std::sqrt(static_cast<double>(gate_dim_)));
+  const Variable keys = features(tape, means, key_weight(), kv_heads_,
+                                 block_starts(grid.batch, grid.key_blocks(), grid.key_block));
+  return gate_scores(tape, query_features(tape, queries, grid), keys, grid,
+                     1.0 / std::sqrt(static_cast<double>(gate_dim_)));
 }
 
 std::unique_ptr<GateState> BlockGate::make_state(ExecutionContext& execution,
                                                  std::int64_t capacity) const {
   const DType dtype = query_weight().value().dtype();
   auto state = std::make_unique<GateState>();
-  state->keys_MHE = execution.zeros({(capacity + key_block_ - 1) / key_block_, heads_ * gate_dim_},
-                                    dtype, MemoryUse::cache);
-  state->pending_TGK =
-      execution.zeros({key_block_, kv_heads_ * head_dim_}, dtype, MemoryUse::cache);
-  state->group_query_HE = execution.zeros({1, heads_ * gate_dim_}, dtype, MemoryUse::cache);
+  const std::int64_t blocks = (capacity + key_block_ - 1) / key_block_;
+  const auto zeros = [&](std::int64_t rows, std::int64_t columns) {
+    return execution.zeros({rows, columns}, dtype, MemoryUse::cache);
+  };
+  state->keys_MHE = zeros(blocks, heads_ * gate_dim_);
+  state->pending_TGK = zeros(key_block_, kv_heads_ * head_dim_);
+  state->group_query_HK = zeros(1, heads_ * head_dim_);
+  if (keeps_means_) state->means_MGK = zeros(blocks, kv_heads_ * head_dim_);
   return state;
 }
 
@@ -85,30 +93,27 @@ void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& 
     const Variable keys = features(tape, means, key_weight(), kv_heads_,
                                    block_starts(1, finished, key_block_, first * key_block_));
     state.keys_MHE.rows(first, first + finished).copy_from(keys.value());
+    if (keeps_means_) state.means_MGK.rows(first, first + finished).copy_from(means.value());
   }
   state.pending_TGK.rows(0, rows.dim(0) - used).copy_from(rows.rows(used, rows.dim(0)));
 }
 
-// Features of the groups' first tokens: of the group that is already under way from the state.
+// Queries of the groups' first tokens: of the group that is already under way from the state.
 Variable BlockGate::append_queries(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
                                    GateState& state) const {
   const Tensor fresh = input.q_raw_THK.value();
   const std::int64_t groups = grid.groups(), begun = state.length % grid.query_block == 0 ? 0 : 1;
   const Tensor queries =
-      tape.execution().empty({groups, heads_ * gate_dim_}, fresh.dtype(), MemoryUse::workspace);
-  if (begun > 0) queries.rows(0, 1).copy_from(state.group_query_HE);
+      tape.execution().empty({groups, fresh.dim(1)}, fresh.dtype(), MemoryUse::workspace);
+  if (begun > 0) queries.rows(0, 1).copy_from(state.group_query_HK);
   if (groups > begun) {
     const std::int64_t skipped = grid.first_position(begun) - state.length;
     const Variable first_tokens = group_queries(
         tape, Variable(fresh.rows(skipped, fresh.dim(0)), input.q_raw_THK.placements()), 1,
         grid.query_block);
-    queries.rows(begun, groups)
-        .copy_from(
-            features(tape, first_tokens, query_weight(), heads_,
-                     block_starts(1, groups - begun, grid.query_block, grid.first_position(begun)))
-                .value());
+    queries.rows(begun, groups).copy_from(first_tokens.value());
   }
-  state.group_query_HE.copy_from(queries.rows(groups - 1, groups));
+  state.group_query_HK.copy_from(queries.rows(groups - 1, groups));
   return Variable(queries, input.q_raw_THK.placements());
 }
 
@@ -124,7 +129,8 @@ Variable BlockGate::append(Tape& tape, const AttentionInput& input, const BlockG
 Variable BlockGate::scores_of(Tape& tape, const Variable& queries, const BlockGrid& grid,
                               const GateState& state) const {
   const Variable keys(state.keys_MHE.rows(0, grid.key_blocks()), queries.placements());
-  return gate_scores(tape, queries, keys, grid, 1.0 / std::sqrt(static_cast<double>(gate_dim_)));
+  return gate_scores(tape, query_features(tape, queries, grid), keys, grid,
+                     1.0 / std::sqrt(static_cast<double>(gate_dim_)));
 }
 
 }  // namespace filigree

@@ -27,23 +27,29 @@ Tensor block_starts(std::int64_t batch, std::int64_t count, std::int64_t step,
 struct GateState final : MechanismState {
   Tensor keys_MHE;          // [blocks of the capacity, H*E]; rows of unfinished blocks are zero
   Tensor pending_TGK;       // [key_block, G*K]: raw keys of the unfinished block
-  Tensor group_query_HE;    // [1, H*E] of the group that the last token belongs to
+  Tensor group_query_HK;    // [1, H*K]: raw query of the first token of the last token's group
+  Tensor means_MGK;         // with a head gate: means of finished blocks, as keys_MHE
   std::int64_t length = 0;  // tokens seen
+
+  // The means of the grid's blocks, placed as `like`.
+  Variable finished(const BlockGrid& grid, const Variable& like) const {
+    return Variable(means_MGK.rows(0, grid.key_blocks()), like.placements());
+  }
 };
 
 class BlockGate {
  public:
   explicit BlockGate(const MechanismContext& context);
 
-  // Scores of whole sequences [B,H,N,M].
-  Variable scores(Tape& tape, const Variable& q_raw_THK, const Variable& k_raw_TGK,
+  // Scores of whole sequences [B,H,N,M], from the groups' first queries and the blocks' mean keys.
+  Variable scores(Tape& tape, const Variable& queries_NHK, const Variable& means_MGK,
                   const BlockGrid& grid) const;
 
   // Decoding: takes in `input`'s new tokens, which follow state.length others, and returns the
-  // features of the groups that they belong to [N, H*E]; then the scores of those groups.
+  // first queries of the groups that they belong to [N, H*K]; then the scores of those groups.
   Variable append(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
                   GateState& state) const;
-  Variable scores_of(Tape& tape, const Variable& queries_NHE, const BlockGrid& grid,
+  Variable scores_of(Tape& tape, const Variable& queries_NHK, const BlockGrid& grid,
                      const GateState& state) const;
   std::unique_ptr<GateState> make_state(ExecutionContext& execution, std::int64_t capacity) const;
 
@@ -56,11 +62,13 @@ class BlockGate {
   void append_keys(Tape& tape, const AttentionInput& input, GateState& state) const;
   Variable append_queries(Tape& tape, const AttentionInput& input, const BlockGrid& grid,
                           GateState& state) const;
+  Variable query_features(Tape& tape, const Variable& queries_NHK, const BlockGrid& grid) const;
 
   ParameterStore* store_;
   std::size_t query_, key_;
   std::int64_t heads_, kv_heads_, head_dim_, gate_dim_, key_block_;
   double rope_theta_;
+  bool keeps_means_;
 };
 
 }  // namespace filigree

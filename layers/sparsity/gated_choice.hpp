@@ -17,6 +17,7 @@ BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z_BHNM, cons
 
 // What the comparison knows of its layer.
 struct GateComparison {
+  const Mesh* mesh = nullptr;
   std::int64_t layer = 0;
   std::int64_t sparse_heads = 0;  // of the whole model's layer
   std::int64_t first_head = 0;    // of this rank, among the whole model's
@@ -27,7 +28,7 @@ struct GateComparison {
 // Compares the scores with the dense map on sampled groups. In training, where `config` distills,
 // adds distill_weight times the mean divergence over the compared rows of the whole step, on any
 // layout and in any number of micro-steps, to the objective. Where statistics are asked for, writes
-// the layer's.
+// the layer's; where a disagreement is looked for, compares the choice across the tensor axis.
 void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable& z_BHNM,
                         const BlockGrid& grid, const AttentionPattern& pattern,
                         const SparsityConfig& config, const GateComparison& comparison);

@@ -41,6 +41,9 @@ void check_choice(const SparsityConfig& c, Lines& lines) {
                 "selection top_k needs at least 1 block per group");
   lines.require_share("threshold", c.threshold);
   lines.require_share("dense_heads", c.dense_heads);
+  lines.require_share("head_threshold", c.head_threshold);
+  lines.require(!c.head_gate || (c.window == 0 && c.sinks == 0), "head_gate", "true",
+                "a skipped head reads nothing, so sparsity.window and sparsity.sinks must be 0");
 }
 
 void check_learning(const SparsityConfig& c, const std::string& mechanism, Lines& lines) {
@@ -83,6 +86,8 @@ std::vector<std::string> SparsityConfig::problems(const std::string& mechanism,
   lines.require_at_least(0, "sinks", sinks);
   lines.require(mechanism != "sliding_window" || window >= 1, "window", window,
                 "sliding_window needs a window of at least 1 token");
+  lines.require(!head_gate || mechanism == "adaptive", "head_gate", "true",
+                "model.mechanism = ", mechanism, " has no head gate; adaptive has");
   lines.require(mechanism != "seer" || gate_dim == 0, "gate_dim", gate_dim,
                 "seer compares pooled queries as they are, so its gate has the head's width; "
                 "leave it 0");

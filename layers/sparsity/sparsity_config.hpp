@@ -21,6 +21,8 @@ struct SparsityConfig {
   // auto | distill | end_to_end | both | none: how the gate learns. auto: in every way that the
   // mechanism can.
   std::string learn = "auto";
+  bool head_gate = false;         // heads that are not dense may be skipped, group by group
+  double head_threshold = 0.3;    // least sigmoid with which a head is worth its work
   std::int64_t gate_dim = 0;      // width of the gate's projections; 0: the head's
   double distill_weight = 1.0;    // of the distillation loss beside the language model's
   double distill_share = 0.25;    // share of the query groups compared with the dense map in a step

@@ -52,6 +52,32 @@ void expect_lists(const BlockGrid& grid, const Tensor& scores, const SelectOptio
   }
 }
 
+TEST(BlockSelect, HeadsBelowTheThresholdListNothing) {
+  for (const std::string& name : implementation_names<BlockSelect>())
+    for (const BlockGrid& grid : gate_grids()) {
+      const Tensor scores = random_scores(grid, 3);
+      const Tensor heads = random_normal({grid.batch * grid.groups(), grid.heads}, 4);
+      const Tensor dense = Tensor::zeros({grid.heads}, DType::u8);
+      dense.data<std::uint8_t>()[0] = grid.heads > 1;
+      SelectOptions options{.budget = 4, .dense_heads = dense, .implementation = name};
+      const Lists all = select(grid, scores, options);
+      options.head_scores = heads;
+      options.head_threshold = 0.2;
+      const Lists some = select(grid, scores, options);
+      const std::int64_t H = grid.heads, N = grid.groups();
+      for (std::int64_t row = 0; row < grid.batch * H * N; ++row) {
+        const std::int64_t b = row / (H * N), h = row / N % H, n = row % N;
+        const auto document = [&](std::int64_t t) { return document_of(grid, b, t); };
+        const bool one_document =
+            document(grid.first_position(n)) == document(grid.end_position(n) - 1);
+        const bool skipped = one_document && dense.data<std::uint8_t>()[h] == 0 &&
+                             heads.data<double>()[(b * N + n) * H + h] < 0.2;
+        EXPECT_EQ(list_at(some, row), skipped ? Blocks{} : list_at(all, row))
+            << name << ", row " << row << " of " << describe(grid);
+      }
+    }
+}
+
 // Scores of few distinct values, so that most budgets cut through a tie.
 Tensor tied_scores(const BlockGrid& grid) {
   const Tensor scores = random_scores(grid, 3);

@@ -85,6 +85,8 @@ struct SelectOptions {
   double threshold = 0.0;
   std::int32_t budget = 0;  // of every group
   Tensor dense_heads;
+  Tensor head_scores = {};
+  double head_threshold = 0.0;
   std::int64_t capacity = -1;  // -1: every block
   std::string implementation = "cpu";
   int threads = 1;
@@ -103,6 +105,8 @@ inline Lists select(const BlockGrid& grid, const Tensor& scores, const SelectOpt
                          .scores_BHNM = scores,
                          .budgets_N = i32(std::vector<std::int32_t>(grid.groups(), options.budget)),
                          .dense_heads_H = options.dense_heads,
+                         .head_scores_NH = options.head_scores,
+                         .head_threshold = options.head_threshold,
                          .counts_BHN = lists.counts,
                          .indices_BHNJ = lists.indices},
                         context);

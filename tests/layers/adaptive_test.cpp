@@ -326,7 +326,8 @@ TEST_F(Adaptive, BadSettingsGetOneLineEach) {
          {"sparsity.density = 0: must be above 0",
           "key_block = 128: is longer than model.sequence = 127", "query_group = 200",
           "threshold = 1.5: must lie in 0..1", "dense_heads = 2",
-          "learn = hope: allowed for model.mechanism = adaptive: auto, distill, end_to_end", "selection = best", "gate_dim = 3"})
+          "learn = hope: allowed for model.mechanism = adaptive: auto, distill, end_to_end",
+          "selection = best", "gate_dim = 3"})
       EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   }
   config = adaptive_config("end_to_end");

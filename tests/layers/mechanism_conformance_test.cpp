@@ -64,6 +64,18 @@ std::vector<Case> cases() {
     c.sinks = 2;
     c.gate_dim = 8;
   });
+  adaptive("head_gate", [](SparsityConfig& c) {
+    c.head_gate = true;
+    c.head_threshold = 0.5;
+    c.dense_heads = 0.25;
+  });
+  adaptive("head_gate_group_5", [](SparsityConfig& c) {
+    c.head_gate = true;
+    c.head_threshold = 0.5;
+    c.query_group = 5;
+    c.dense_heads = 0.0;
+    c.learn = "end_to_end";
+  });
   const auto seer = [&](const std::string& name, const auto& change) {
     ModelConfig config = sparse_config("seer");
     change(config.sparsity);

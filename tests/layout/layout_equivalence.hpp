@@ -155,6 +155,9 @@ inline std::vector<RunConfig> layout_configs() {
   configs.back().model.recompute = "block";
   configs.push_back(adaptive_layout_config("none"));
   configs.back().model.sparsity.query_group = 3;
+  configs.push_back(adaptive_layout_config("end_to_end"));
+  configs.back().model.sparsity.head_gate = true;
+  configs.back().model.sparsity.head_threshold = 0.55;
   configs.push_back(adaptive_layout_config("auto"));
   configs.back().model.mechanism = "seer";
   configs.push_back(layout_config());
