@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "layers/sparsity/layer_statistics.hpp"
@@ -26,6 +27,9 @@ struct BatchInfo {
   // Where attention layers put what they did, layer i overwriting entry i of one per layer; null:
   // they do not measure. Lives until the backward pass has ended, which may run layers again.
   std::vector<LayerStatistics>* statistics = nullptr;
+  // Where gated layers report that tensor ranks have chosen differently (list_agreement.hpp), the
+  // first report staying; null: they do not look. The same on every rank; lives like statistics.
+  std::string* disagreement = nullptr;
 };
 
 // Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch *

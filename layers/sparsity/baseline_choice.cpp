@@ -1,5 +1,6 @@
 #include "layers/sparsity/baseline_choice.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/attention/block_selection.hpp"
@@ -80,9 +81,21 @@ Tensor mean_pooled_scores(ExecutionContext& execution, const AttentionInput& inp
   return scores;
 }
 
+// A head that reads nothing has not even the forced blocks.
+void drop_where_empty(const BlockLists& lists, const BlockLists& like) {
+  const std::int64_t capacity = lists.indices_BHNJ.dim(3);
+  for (std::int64_t i = 0; i < like.counts_BHN.numel(); ++i) {
+    if (like.counts_BHN.data<std::int32_t>()[i] != 0) continue;
+    lists.counts_BHN.data<std::int32_t>()[i] = 0;
+    std::fill_n(lists.indices_BHNJ.data<std::int32_t>() + i * capacity, capacity, -1);
+  }
+}
+
+}  // namespace
+
 // Head by head, since the budget of a group is what its own list in `like` has.
-BlockLists best_of(ExecutionContext& execution, const Tensor& scores, const BlockGrid& grid,
-                   const BlockLists& like) {
+BlockLists choose_as_many(ExecutionContext& execution, const Tensor& scores, const BlockGrid& grid,
+                          const BlockLists& like) {
   const std::int64_t groups = grid.groups(), capacity = like.indices_BHNJ.dim(3);
   BlockLists lists;
   lists.query_block = grid.query_block;
@@ -104,10 +117,9 @@ BlockLists best_of(ExecutionContext& execution, const Tensor& scores, const Bloc
          .indices_BHNJ = part_of(lists.indices_BHNJ, i, {1, 1, groups, capacity})},
         execution);
   }
+  drop_where_empty(lists, like);
   return lists;
 }
-
-}  // namespace
 
 BaselineChoices baseline_choices(ExecutionContext& execution, const AttentionInput& input,
                                  const BlockGrid& grid, const BlockLists& lists, std::int64_t layer,
@@ -115,9 +127,10 @@ BaselineChoices baseline_choices(ExecutionContext& execution, const AttentionInp
   const auto work = execution.work;
   const DType dtype = accumulation_dtype(input.q_THK.value().dtype());
   const BaselineChoices choices{
-      best_of(execution, random_scores(execution, input.batch, grid, dtype, layer, first_head),
-              grid, lists),
-      best_of(execution, mean_pooled_scores(execution, input, grid, dtype), grid, lists)};
+      choose_as_many(execution,
+                     random_scores(execution, input.batch, grid, dtype, layer, first_head), grid,
+                     lists),
+      choose_as_many(execution, mean_pooled_scores(execution, input, grid, dtype), grid, lists)};
   execution.work = work;
   return choices;
 }

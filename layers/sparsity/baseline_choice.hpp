@@ -7,6 +7,11 @@
 
 namespace filigree {
 
+// For every head and group the forced blocks and the candidates of highest score, as many together
+// as `like` has there; none where it has none. Of equal scores the lower index. No transpose.
+BlockLists choose_as_many(ExecutionContext& execution, const Tensor& scores_BHNM,
+                          const BlockGrid& grid, const BlockLists& like);
+
 // Both read the forced blocks and, for every head and group, as many blocks as `lists` does.
 struct BaselineChoices {
   BlockLists random;  // candidates drawn evenly, the same on any layout

@@ -6,6 +6,7 @@
 #include "kernels/gate/gate_statistics.hpp"
 #include "kernels/gate/list_check.hpp"
 #include "layers/sparsity/baseline_choice.hpp"
+#include "layers/sparsity/list_agreement.hpp"
 #include "layers/sparsity/observe.hpp"
 
 namespace filigree {
@@ -112,6 +113,14 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
                         const SparsityConfig& config, const GateComparison& comparison) {
   ExecutionContext& execution = tape.execution();
   const BatchInfo& batch = input.batch;
+  if (batch.disagreement) {
+    const std::string found = disagreement(execution, *comparison.mesh, grid,
+                                           {.layer = comparison.layer,
+                                            .x_TD = input.x_TD.value(),
+                                            .scores_BHNM = z.value(),
+                                            .lists = pattern.lists});
+    if (batch.disagreement->empty()) *batch.disagreement = found;
+  }
   const bool teaches = batch.training && config.distills();
   if (!teaches && !batch.statistics) return;
   const auto first = static_cast<std::int64_t>(

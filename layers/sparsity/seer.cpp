@@ -59,7 +59,8 @@ SeerMechanism::SeerMechanism(const MechanismContext& context)
       store_(&context.store),
       rope_theta_(context.config.rope_theta) {
   const ModelConfig& model = context.config;
-  comparison_ = {.layer = context.layer,
+  comparison_ = {.mesh = &context.mesh,
+                 .layer = context.layer,
                  .sparse_heads = model.heads,
                  .first_head = model.heads / context.mesh.size(Axis::tensor) *
                                context.mesh.coordinate(Axis::tensor),

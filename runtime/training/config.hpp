@@ -40,6 +40,7 @@ struct TrainConfig {
   std::uint64_t seed = 1234;
   std::string only = "all";  // all | gates: which parameters train
   std::string init_from;     // run or checkpoint whose weights the run starts from; "": random
+  std::int64_t check_lists = 100;  // steps between checks that tensor ranks chose alike; 0: never
   std::int64_t log_every = 10;
   std::int64_t validate_every = 0;      // 0: at the end only
   std::int64_t validation_tokens = 0;   // 0: the whole validation split

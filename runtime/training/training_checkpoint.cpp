@@ -10,8 +10,8 @@ namespace filigree {
 namespace {
 
 // What does not change the numbers of a run, besides its length.
-constexpr std::array<std::string_view, 11> kMayChange = {
-    "data.path", "train.steps", "train.log_every", "train.validate_every",
+constexpr std::array<std::string_view, 12> kMayChange = {
+    "data.path", "train.steps", "train.log_every", "train.check_lists", "train.validate_every",
     "train.validation_tokens", "train.max_skipped_steps", "train.collective_timeout",
     "train.threads", "checkpoint.every", "checkpoint.keep",
     // The layout has its own check with its own words.

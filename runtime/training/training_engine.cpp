@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/training/agreement.hpp"
 #include "runtime/training/metrics.hpp"
 
 namespace filigree {
@@ -97,6 +98,9 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
   store_.clear_gradients();
   Tape tape(context_);
   double loss_sum = 0.0;
+  std::string disagreement;
+  const std::int64_t every = config_.train.check_lists;
+  const bool check = every > 0 && step % every == 0;
   std::vector<LayerStatistics> measured;
   for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
     const TokenBatch batch = source.next();
@@ -109,6 +113,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
     info.step = step;
     info.training = true;
     info.global_batch = config_.train.batch;
+    if (check) info.disagreement = &disagreement;
     if (layers) {
       measured.assign(layers->size(), {});
       info.statistics = &measured;
@@ -121,6 +126,13 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
     if (layers) add_layers(*layers, measured);
   }
   reducer_.finish();
+  if (check)
+    agree(mesh_.world(), [&] {
+      if (!disagreement.empty())
+        throw UserError(str("step ", step, ": ", disagreement,
+                            "; nothing was updated: look for failing memory and for hosts of "
+                            "different processors, then resume"));
+    });
   return loss_sum;
 }
 

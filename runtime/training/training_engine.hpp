@@ -43,7 +43,9 @@ class TrainingEngine {
 
   // Optimizer step `step` (1 for the first). Every rank gets the same result, to the bit.
   // `measure`, the same on every rank, asks the attention layers what they did; it changes neither
-  // loss nor gradients, but its kernels take time and count as work. Collective.
+  // loss nor gradients, but its kernels take time and count as work. Every train.check_lists steps
+  // the tensor ranks compare which blocks they chose; where they differ, every rank throws the same
+  // AgreedError and nothing is updated. Collective.
   StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
 
   // To be called once parameters have been loaded from a checkpoint. Collective.

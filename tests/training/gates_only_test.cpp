@@ -1,8 +1,10 @@
 // Training the gates of a frozen model: what moves, what it costs, and that layouts agree.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
+#include "runtime/training/agreement.hpp"
 #include "tests/layout/layout_equivalence.hpp"
 #include "tests/training/on_mesh.hpp"
 
@@ -99,8 +101,39 @@ TEST(GatesOnly, AgreesWithOneRankOnAnyGrid) {
   for (const std::string learn : {"distill", "both"})
     for (const MeshShape& shape : testing::layout_grids())
       run_ranks(shape.world(), [&](std::shared_ptr<Communicator> world) {
-        testing::expect_same_as_one_rank(std::move(world), shape, gates_config(learn));
+        RunConfig config = gates_config(learn);
+        config.train.check_lists = 1;
+        testing::expect_same_as_one_rank(std::move(world), shape, config);
       });
+}
+
+// One tensor rank's copy of a norm differs by its last bit: every rank reports the same and nothing
+// is updated.
+TEST(GatesOnly, StopOnAllRanksWhereTensorRanksChooseFromDifferentInputs) {
+  RunConfig config = gates_config("both");
+  config.train.check_lists = 2;
+  on_mesh(grid(2, 2), [&](const Mesh& mesh) {
+    TrainingEngine engine(config, mesh, {});
+    SyntheticSource source(config, batch_share(config.train.batch, mesh));
+    const ParameterStore& store = engine.parameters();
+    for (std::size_t i = 0; i < store.size(); ++i)
+      if (store[i].name == "blocks.1.norm1.weight" && mesh.coordinate(Axis::tensor) == 1) {
+        double& weight = *store.master_of(i).data<double>();
+        weight = std::nextafter(weight, 2.0);
+      }
+    engine.step(source, 1);  // not checked
+    const Tensor before = store.master().clone();
+    try {
+      engine.step(source, 2);
+      ADD_FAILURE() << "accepted on " << mesh.describe();
+    } catch (const AgreedError& error) {
+      EXPECT_EQ(std::string(error.what()),
+                "step 2: the input of layer 1 differs between tensor ranks 0 and 1; nothing was "
+                "updated: look for failing memory and for hosts of different processors, then "
+                "resume");
+    }
+    EXPECT_TRUE(same_bits(store.master(), before));
+  });
 }
 
 std::string refusal(const RunConfig& config) {
