@@ -233,6 +233,36 @@ TEST(BlockSparseAttention, EqualsAttentionUnderAMask) {
   }
 }
 
+void clear_head(const BlockLists& lists, std::int64_t head) {
+  for (const Tensor& tensor : {lists.counts_BHN, lists.indices_BHNJ, lists.transposed_counts_BHM,
+                               lists.transposed_indices_BHMN}) {
+    const std::int64_t heads = tensor.dim(1), size = tensor.numel() / (tensor.dim(0) * heads);
+    const std::int32_t nothing = tensor.rank() == 3 ? 0 : -1;
+    for (std::int64_t b = 0; b < tensor.dim(0); ++b)
+      std::fill_n(tensor.data<std::int32_t>() + (b * heads + head) * size, size, nothing);
+  }
+}
+
+// In each of the three forms: a head that reads nothing at all, and every third slot silenced by a
+// bias of -infinity, which leaves some rows without a key.
+TEST(BlockSparseAttention, EqualsAttentionUnderAMaskWithEmptyHeadsAndSilencedBlocks) {
+  const AttentionShape whole = shape_of(2, 150, 150, 4, 2, 24);
+  const AttentionShape last = shape_of(2, 3, 400, 4, 2, 16, 397);
+  for (const AttentionShape& shape : {whole, last})
+    for (const std::int64_t query_block : {1, 16, 64}) {
+      const PatternCase c{shape, query_block, 16, 0.3, true};
+      const AttentionPattern pattern = pattern_of(c);
+      clear_head(pattern.lists, 1);
+      for (std::int64_t slot = 0; slot < pattern.bias_BHNJ.numel(); slot += 3)
+        pattern.bias_BHNJ.data<double>()[slot] = -std::numeric_limits<double>::infinity();
+      Problem exact(c.shape, DType::f64, DType::f64, 11, pattern);
+      solve_masked(c, &exact);
+      for (const char* name : {"reference", "portable", "cpu"})
+        expect_close(solved(c.shape, DType::f64, DType::f64, name, 1, 11, pattern), exact,
+                     str(name, ", ", describe(c)));
+    }
+}
+
 class BlockSparseParity : public testing::TestWithParam<DType> {};
 
 TEST_P(BlockSparseParity, TilesAreAsExactAsPlainLoops) {

@@ -229,6 +229,20 @@ TEST_P(MechanismConformance, PackedDocumentsDoNotLeak) {
   }
 }
 
+// A document of one token sees itself only: every mechanism gives what dense attention gives.
+TEST_P(MechanismConformance, OneTokenSequencesEqualDenseAttention) {
+  if (config().sparsity.head_gate) GTEST_SKIP() << "a head gate scales what attention gives";
+  ModelConfig dense = config();
+  dense.mechanism = "dense";
+  TinyModel tiny(config(), mesh_), expected(dense, mesh_);
+  const Tensor tokens = tokens_.rows(0, 3), targets = targets_.rows(0, 3);
+  const Tensor got = tiny.model.log_probabilities(tiny.execution, tokens, targets, sequences(3, 1));
+  const Tensor want =
+      expected.model.log_probabilities(expected.execution, tokens, targets, sequences(3, 1));
+  for (std::int64_t t = 0; t < 3; ++t)
+    EXPECT_NEAR(got.data<double>()[t], want.data<double>()[t], 1e-12);
+}
+
 TEST_P(MechanismConformance, NoSequencesGiveNoPredictions) {
   TinyModel tiny(config(), mesh_);
   const Tensor none = Tensor::empty({0}, DType::i32);

@@ -46,6 +46,22 @@ class Options(BadInput):
         self.refuse_training(r"model.kv_heads = 3 .*parallel.tensor = 4", ranks=4, model__heads=12, model__head_dim=4,
                              model__kv_heads=3, parallel__tensor=4)
 
+    def test_sparsity_that_cannot_be(self):
+        self.refuse_training(r"--sparsity.density 0: ", sparsity__density=0)
+        self.refuse_training(r"--sparsity.threshold 1.5: ", sparsity__threshold=1.5)
+        self.refuse_training(r"--sparsity.dense_heads 1.2: ", sparsity__dense_heads=1.2)
+        self.refuse_training(r"sparsity.key_block = 64: is longer than model.sequence = 32", model__mechanism="adaptive")
+        learns = r"sparsity.learn = end_to_end: allowed for model.mechanism = {}: {}$"
+        self.refuse_training(learns.format("seer", "auto, distill, none"), model__mechanism="seer",
+                             sparsity__key_block=16, sparsity__learn="end_to_end")
+        self.refuse_training(learns.format("deepspeed_fixed", "auto, none"), model__mechanism="deepspeed_fixed",
+                             sparsity__key_block=16, sparsity__learn="end_to_end")
+
+    def test_a_mechanism_that_cannot_generate(self):
+        self.succeed(*training("seer", 3, model__mechanism="seer", sparsity__key_block=16))
+        self.refuse_once(r"model.mechanism = seer cannot generate", "generate", "--from-run", "seer", "--prompt", "word")
+        self.succeed("eval", "--from-run", "seer", "--data", "shards")
+
     def test_ranks_that_do_not_fit(self):
         self.refuse_training(r"train.batch is 1 .* 2 data-parallel ranks", ranks=2, train__batch=1)
         self.refuse_training(r"parallel.tensor is 2, which does not divide the 3 ranks", ranks=3, parallel__tensor=2)
