@@ -54,6 +54,9 @@ void add_model(Options& options, ModelConfig& model) {
               number("added to the mean square in RMSNorm", 0, 1, true));
   options.add("model.initial_deviation", &model.initial_deviation,
               number("standard deviation of the initial weights", 0, kInfinity, true));
+  options.add(
+      "model.embedding_deviation", &model.embedding_deviation,
+      number("standard deviation of the initial embeddings; 0: initial_deviation", 0, kInfinity));
   options.add("model.dropout", &model.dropout,
               number("dropout of the embedding and of both branches of every block", 0, 0.95));
   options.add("model.recompute", &model.recompute,

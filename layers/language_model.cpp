@@ -28,8 +28,10 @@ LanguageModel::LanguageModel(const ModelConfig& config, const Mesh& mesh, Parame
     : config_(checked(config, mesh)),
       mesh_(mesh),
       store_(store),
-      embedding_("embedding", config.vocabulary, config.width, config.initial_deviation, mesh,
-                 store),
+      embedding_(
+          "embedding", config.vocabulary, config.width,
+          config.embedding_deviation > 0.0 ? config.embedding_deviation : config.initial_deviation,
+          mesh, store),
       blocks_(make_blocks(config, mesh, store)),
       norm_("norm", config.width, config.norm_eps, mesh, store) {
   if (!config.tied_embeddings)

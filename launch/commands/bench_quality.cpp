@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <sstream>
@@ -135,8 +136,9 @@ void match_work(const RunConfig& config, const QualityTask& task, int threads,
   }
 }
 
-std::vector<QualityResult> measure_all(const RunConfig& config, const QualityTask& task,
-                                       std::vector<PlannedRun> runs, bool equal_work) {
+std::vector<QualityResult> measure_all(
+    const RunConfig& config, const QualityTask& task, std::vector<PlannedRun> runs, bool equal_work,
+    const std::function<void(const std::vector<QualityResult>&)>& keep) {
   for (const PlannedRun& run : runs) matched_model(config.model, run.variant, run.density);
   const int threads = threads_of_process(config.train.threads);
   if (equal_work) match_work(config, task, threads, runs);
@@ -152,26 +154,29 @@ std::vector<QualityResult> measure_all(const RunConfig& config, const QualityTas
     results.push_back(measure_quality(
         one, run.variant, run.density, task, threads,
         [&](std::int64_t step, double loss) { progress.step(name, step, run.steps, loss); }));
+    keep(results);
   }
   return results;
 }
 
+std::string report_name(const QualityArguments& arguments) {
+  return arguments.task == "text" ? "quality" : "recall";
+}
+
+// After every run, so that what ended is kept when a later one fails or is stopped.
 void write_report(const QualityArguments& arguments, const RunConfig& config,
                   const std::vector<QualityResult>& results) {
-  const bool is_text = arguments.task == "text";
-  const std::string markdown = quality_table_markdown(results, is_text);
-  print_once(markdown);
   if (arguments.output.empty()) return;
+  const bool is_text = arguments.task == "text";
   nlohmann::ordered_json document = {{"task", arguments.task},
                                      {"config_hash", run_config_hash(config)},
                                      {"config", run_config_text(config)}};
   document.update(quality_table_json(results, is_text));
   const std::filesystem::path folder = arguments.output;
-  const std::string name = is_text ? "quality" : "recall";
-  write_file_atomically(folder / (name + ".md"), markdown);
+  const std::string name = report_name(arguments);
+  write_file_atomically(folder / (name + ".md"), quality_table_markdown(results, is_text));
   write_file_atomically(folder / (name + ".json"), document.dump(2) + "\n");
   write_file_atomically(folder / (name + ".svg"), quality_plot_svg(results, is_text));
-  print_once(str("\nwritten to ", (folder / name).string(), ".md, .json and .svg\n"));
 }
 
 // Before hours of training, not after them.
@@ -236,7 +241,15 @@ int run(const std::vector<std::string>& words) {
     config.model.vocabulary = recall_shape(config.model.sequence, task.recall_values).vocabulary();
   config.model = config.model.resolved(task.is_text() ? task.train->vocabulary() : 0);
   make_output_folder(arguments.output);
-  write_report(arguments, config, measure_all(config, task, runs, arguments.match == "flops"));
+  const auto keep = [&](const std::vector<QualityResult>& results) {
+    write_report(arguments, config, results);
+  };
+  const auto results = measure_all(config, task, runs, arguments.match == "flops", keep);
+  print_once(quality_table_markdown(results, task.is_text()));
+  if (!arguments.output.empty())
+    print_once(str("\nwritten to ",
+                   (std::filesystem::path(arguments.output) / report_name(arguments)).string(),
+                   ".md, .json and .svg\n"));
   return exit_code::kOk;
 }
 
