@@ -64,7 +64,39 @@ class LayoutMechanism final : public AttentionMechanism {
   SparsityConfig config_;
 };
 
+class WindowMechanism final : public AttentionMechanism {
+ public:
+  WindowMechanism(std::string_view name, std::int64_t window, std::int64_t sinks,
+                  const MechanismContext& context)
+      : name_(name),
+        window_(window),
+        sinks_(sinks),
+        layer_(context.layer),
+        config_(context.config.sparsity) {}
+  std::string_view name() const override { return name_; }
+  MechanismTraits traits() const override { return {}; }
+
+  Variable attend(Tape& tape, const AttentionInput& input) const override {
+    AttentionPattern pattern = pattern_within_documents(input);
+    pattern.window = window_;
+    pattern.sinks = sinks_;
+    if (input.batch.statistics) observe(tape.execution(), input, pattern, config_, layer_);
+    return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
+  }
+
+ private:
+  std::string_view name_;
+  std::int64_t window_, sinks_, layer_;
+  SparsityConfig config_;
+};
+
 }  // namespace
+
+std::unique_ptr<AttentionMechanism> make_window_mechanism(std::string_view name,
+                                                          std::int64_t window, std::int64_t sinks,
+                                                          const MechanismContext& context) {
+  return std::make_unique<WindowMechanism>(name, window, sinks, context);
+}
 
 std::unique_ptr<AttentionMechanism> make_layout_mechanism(std::string_view name,
                                                           LayoutFunction layout,
