@@ -107,6 +107,28 @@ TEST(GatesOnly, AgreesWithOneRankOnAnyGrid) {
       });
 }
 
+// Neither statistics nor the comparison of choices touch what is trained.
+TEST(SparseTraining, HasTheSameBitsWhetherItIsMeasuredOrNot) {
+  for (const std::string dtype : {"f32", "bf16"})
+    on_mesh(grid(2, 2), [&](const Mesh& mesh) {
+      RunConfig config = gates_config("both", "all");
+      config.train.dtype = dtype;
+      RunConfig checked = config;
+      config.train.check_lists = 0;
+      checked.train.check_lists = 1;
+      TrainingEngine plain(config, mesh, {}), measured(checked, mesh, {});
+      SyntheticSource source(config, batch_share(config.train.batch, mesh)), again = source;
+      for (std::int64_t step = 1; step <= config.train.steps; ++step) {
+        const StepResult expected = plain.step(source, step, false);
+        const StepResult result = measured.step(again, step, true);
+        EXPECT_EQ(result.loss, expected.loss);
+        EXPECT_EQ(result.gradient_norm, expected.gradient_norm);
+        EXPECT_EQ(result.layers.size(), 2U);
+      }
+      EXPECT_TRUE(same_bits(measured.parameters().master(), plain.parameters().master()));
+    });
+}
+
 // One tensor rank's copy of a norm differs by its last bit: every rank reports the same and nothing
 // is updated.
 TEST(GatesOnly, StopOnAllRanksWhereTensorRanksChooseFromDifferentInputs) {
