@@ -205,7 +205,7 @@ QualityResult measure_quality(const RunConfig& config, const QualityVariant& var
   result.seed = run.train.seed;
   const double tokens_per_target =
       task.is_text() ? 1.0
-                     : static_cast<double>(recall.sequence) / static_cast<double>(recall.queries());
+                     : static_cast<double>(recall.sequence) / static_cast<double>(recall.queries);
   train(engine, *source, run, tokens_per_target, progress, result);
 
   constexpr std::int64_t kRows = 8;

@@ -22,7 +22,7 @@ struct QualityTask {
   // Text: both splits. Empty: the recall task.
   std::optional<TokenDataset> train, validation;
   std::int64_t validation_tokens = 0;  // whole windows of about so many; 0: the whole split
-  std::int64_t recall_values = 32;     // chance is one in so many
+  std::int64_t recall_values = 16;     // chance is one in so many
   std::int64_t recall_samples = 64;
 
   bool is_text() const { return train.has_value(); }

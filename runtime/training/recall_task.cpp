@@ -11,6 +11,9 @@
 namespace filigree {
 namespace {
 
+// Samples from here on are for evaluation.
+constexpr std::int64_t kHeldOut = std::int64_t{1} << 40;
+
 // Random numbers of a sample, taken one after the other.
 class Draws {
  public:
@@ -36,26 +39,23 @@ std::vector<std::int64_t> shuffled(Draws& draws, std::int64_t size, std::int64_t
   return values;
 }
 
-void write_sample(const RecallShape& shape, std::int64_t pairs, Draws draws, std::int32_t* tokens,
+void write_sample(const RecallShape& shape, Draws draws, std::int32_t* tokens,
                   std::int32_t* targets) {
   std::fill_n(tokens, shape.sequence, 0);
   std::fill_n(targets, shape.sequence, -1);
-  const std::vector<std::int64_t> keys = shuffled(draws, shape.keys, pairs);
-  // Fewer pairs stand anywhere in the place of all.
-  const std::vector<std::int64_t> places = shuffled(draws, shape.pairs, pairs);
-  std::vector<std::int64_t> at(static_cast<std::size_t>(pairs));
-  for (std::size_t i = 0; i < at.size(); ++i) {
-    at[i] = shape.lead + 2 * places[i];
-    tokens[at[i]] = static_cast<std::int32_t>(1 + keys[i]);
-    tokens[at[i] + 1] = static_cast<std::int32_t>(1 + shape.keys + draws.below(shape.values));
+  const std::vector<std::int64_t> keys = shuffled(draws, shape.keys, shape.facts);
+  std::vector<std::int64_t> values(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    values[i] = draws.below(shape.values);
+    tokens[shape.lead + static_cast<std::int64_t>(i)] = shape.fact_token(keys[i], values[i]);
   }
   std::vector<std::int64_t> order;
   for (std::int64_t query = shape.first_query(); query < shape.sequence; ++query) {
-    if (order.empty()) order = shuffled(draws, pairs, pairs);
-    const std::int64_t asked = at[static_cast<std::size_t>(order.back())];
+    if (order.empty()) order = shuffled(draws, shape.facts, shape.facts);
+    const auto asked = static_cast<std::size_t>(order.back());
     order.pop_back();
-    tokens[query] = tokens[asked];
-    targets[query] = tokens[asked + 1];
+    tokens[query] = shape.key_token(keys[asked]);
+    targets[query] = shape.value_token(values[asked]);
   }
 }
 
@@ -79,17 +79,12 @@ RecallShape recall_shape(std::int64_t sequence, std::int64_t values) {
                         ": the recall task needs at least 32 tokens; 256 is usual"));
   RecallShape shape;
   shape.sequence = sequence;
-  shape.pairs = sequence / 8;
-  shape.rounds = 3;
   shape.lead = sequence / 8;
-  shape.keys = 2 * shape.pairs;
+  shape.facts = sequence / 4;
+  shape.queries = 3 * sequence / 8;
+  shape.keys = 2 * shape.facts;
   shape.values = values;
   return shape;
-}
-
-std::int64_t pairs_of_sample(const RecallShape& shape, std::int64_t number) {
-  const std::int64_t halvings = number >= kHeldOutSample ? 0 : number % 4;
-  return std::max<std::int64_t>(2, shape.pairs >> halvings);
 }
 
 TokenBatch recall_batch(const RecallShape& shape, std::uint64_t seed, std::int64_t first_sample,
@@ -101,7 +96,7 @@ TokenBatch recall_batch(const RecallShape& shape, std::uint64_t seed, std::int64
   batch.tokens_T = Tensor::empty({rows * shape.sequence}, DType::i32);
   batch.targets_T = Tensor::empty({rows * shape.sequence}, DType::i32);
   for (std::int64_t row = 0; row < rows; ++row)
-    write_sample(shape, pairs_of_sample(shape, first_sample + row), Draws(seed, first_sample + row),
+    write_sample(shape, Draws(seed, first_sample + row),
                  batch.tokens_T.data<std::int32_t>() + row * shape.sequence,
                  batch.targets_T.data<std::int32_t>() + row * shape.sequence);
   return batch;
@@ -128,13 +123,12 @@ RecallScore score_recall(const LanguageModel& model, const RecallShape& shape, s
   RecallScore score;
   std::int64_t right = 0;
   for (std::int64_t at = 0; at < samples; at += rows) {
-    const TokenBatch batch =
-        recall_batch(shape, seed, kHeldOutSample + at, std::min(rows, samples - at));
+    const TokenBatch batch = recall_batch(shape, seed, kHeldOut + at, std::min(rows, samples - at));
     const auto answers = batch.targets_T.span<std::int32_t>();
     std::vector<double> best(answers.size(), -std::numeric_limits<double>::infinity());
     std::vector<std::int32_t> choice(answers.size(), -1);
     for (std::int64_t value = 0; value < shape.values; ++value) {
-      const auto id = static_cast<std::int32_t>(1 + shape.keys + value);
+      const std::int32_t id = shape.value_token(value);
       const std::vector<std::int32_t> ids(answers.size(), id);
       const auto scores = scores_of(
           model, batch, Tensor::from<std::int32_t>(batch.targets_T.shape(), ids), context);

@@ -1,6 +1,8 @@
-// Multi-query associative recall (Arora et al. 2023, "Zoology", arXiv 2312.04927): keys with their
-// values first, and long after them the keys again, whose values are to be named. The place of an
-// answer depends on the content alone, so that a fixed window cannot reach it.
+// Associative recall: facts first, each a key with its value, and long after them keys alone, whose
+// values are to be named. The place of an answer depends on the content only, so that a fixed
+// window cannot reach it. After the multi-query associative recall of Arora et al. 2023 ("Zoology",
+// arXiv 2312.04927), but a fact is one token instead of two: with two, a small model must first
+// learn to look one token back, in thousands of steps, which says nothing about a choice of blocks.
 #pragma once
 
 #include <cstdint>
@@ -11,36 +13,33 @@
 
 namespace filigree {
 
-// A sample:  fill ... fill | key value key value ... | fill ... fill | key key key ...
-//            `lead` tokens   `pairs` pairs              the gap        rounds over all keys, each
-//            in
-//                                                                      another order
-// The pairs do not begin the sequence, since most patterns always read its first tokens, and no
-// value follows a query, so that the pair alone holds the answer. Token 0 fills, keys are 1..keys,
-// values the `values` tokens after them. Keys of a sample differ; values may repeat.
+// A sample:  fill ... fill | fact fact ... | fill ... fill | key key key ...
+//            `lead` tokens   `facts` facts   the gap        `queries` queries: rounds over the keys
+//            of
+//                                                           all facts, each in another order
+// The facts do not begin the sequence, since most patterns always read its first tokens. Keys of a
+// sample differ; values may repeat. Token 0 fills; then come the keys, the values (as targets only)
+// and the facts, each in this order.
 struct RecallShape {
-  std::int64_t sequence = 0, pairs = 0, rounds = 0, lead = 0, keys = 0, values = 0;
+  std::int64_t sequence = 0, lead = 0, facts = 0, queries = 0, keys = 0, values = 0;
 
-  std::int64_t vocabulary() const { return 1 + keys + values; }
-  std::int64_t queries() const { return rounds * pairs; }
-  std::int64_t first_query() const { return sequence - queries(); }
-  // Tokens between the last pair and the first query.
-  std::int64_t gap() const { return first_query() - lead - 2 * pairs; }
+  std::int64_t vocabulary() const { return 1 + keys + values + keys * values; }
+  std::int64_t first_query() const { return sequence - queries; }
+  // Tokens between the last fact and the first query.
+  std::int64_t gap() const { return first_query() - lead - facts; }
+
+  std::int32_t key_token(std::int64_t key) const { return static_cast<std::int32_t>(1 + key); }
+  std::int32_t value_token(std::int64_t value) const {
+    return static_cast<std::int32_t>(1 + keys + value);
+  }
+  std::int32_t fact_token(std::int64_t key, std::int64_t value) const {
+    return static_cast<std::int32_t>(1 + keys + values + key * values + value);
+  }
 };
 
-// A quarter of the sequence holds the pairs, an eighth lies in front of them, three eighths are
-// queries (a model learns from these alone); twice as many keys as pairs. Throws UserError when
-// `sequence` is under 32 tokens.
+// An eighth of the sequence lies in front of the facts, a quarter are facts, three eighths queries;
+// twice as many keys as facts. Throws UserError when `sequence` is under 32 tokens.
 RecallShape recall_shape(std::int64_t sequence, std::int64_t values);
-
-// Samples from here on are for evaluation.
-inline constexpr std::int64_t kHeldOutSample = std::int64_t{1} << 40;
-
-// Pairs of sample `number`. Held-out samples have all of shape.pairs; of training samples three in
-// four have fewer (an eighth, a quarter, a half; at least 2), asked for more often: among few pairs
-// finding the right one pays at once, without which small models stay for thousands of steps with
-// the mean of all values (Arora et al. train on such a mixture too).
-std::int64_t pairs_of_sample(const RecallShape& shape, std::int64_t number);
 
 // Samples first_sample, first_sample + 1, ... of `seed`, a function of those two only. The target
 // of a query is its key's value, every other target is -1, which the loss ignores.

@@ -17,72 +17,70 @@ std::vector<std::int32_t> values_of(const Tensor& tensor) {
   return {span.begin(), span.end()};
 }
 
-TEST(RecallTask, ShapeKeepsQueriesFarFromPairs) {
-  const RecallShape shape = recall_shape(256, 32);
-  EXPECT_EQ(shape.pairs, 32);
-  EXPECT_EQ(shape.vocabulary(), 1 + 64 + 32);
+TEST(RecallTask, ShapeKeepsQueriesFarFromFacts) {
+  const RecallShape shape = recall_shape(256, 16);
+  EXPECT_EQ(shape.facts, 64);
+  EXPECT_EQ(shape.vocabulary(), 1 + 128 + 16 + 128 * 16);
   EXPECT_EQ(shape.first_query(), 160);
   EXPECT_EQ(shape.gap(), 64);
-  EXPECT_THROW(recall_shape(31, 32), UserError);
+  EXPECT_THROW(recall_shape(31, 16), UserError);
 }
 
-struct ReadSample {
+TEST(RecallTask, TokensOfDifferentMeaningDiffer) {
+  const RecallShape shape = recall_shape(32, 3);
+  std::set<std::int32_t> tokens = {0};
+  for (std::int64_t key = 0; key < shape.keys; ++key) {
+    tokens.insert(shape.key_token(key));
+    for (std::int64_t value = 0; value < 3; ++value) tokens.insert(shape.fact_token(key, value));
+  }
+  for (std::int64_t value = 0; value < 3; ++value) tokens.insert(shape.value_token(value));
+  EXPECT_EQ(std::ssize(tokens), shape.vocabulary());
+  EXPECT_EQ(*tokens.rbegin(), shape.vocabulary() - 1);
+}
+
+// Checks the layout of one sample; the keys in the order in which they are asked for.
+std::vector<std::int32_t> read_sample(const RecallShape& shape,
+                                      std::span<const std::int32_t> tokens,
+                                      std::span<const std::int32_t> targets) {
   std::map<std::int32_t, std::int32_t> value_of;
   std::vector<std::int32_t> asked;
-};
-
-// Checks the layout of one sample.
-ReadSample read_sample(const RecallShape& shape, std::span<const std::int32_t> tokens,
-                       std::span<const std::int32_t> targets) {
-  ReadSample sample;
   for (std::int64_t i = 0; i < shape.sequence; ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    const std::int32_t token = tokens[at];
+    const std::int32_t token = tokens[static_cast<std::size_t>(i)];
+    const std::int32_t target = targets[static_cast<std::size_t>(i)];
     if (i >= shape.first_query()) {
-      EXPECT_EQ(targets[at], sample.value_of.at(token)) << "token " << i;
-      sample.asked.push_back(token);
+      EXPECT_EQ(target, value_of.at(token)) << "token " << i;
+      asked.push_back(token);
       continue;
     }
-    EXPECT_EQ(targets[at], -1) << "token " << i;
-    const std::int64_t place = i - shape.lead;
-    if (place < 0 || place >= 2 * shape.pairs) {
+    EXPECT_EQ(target, -1) << "token " << i;
+    if (i < shape.lead || i >= shape.lead + shape.facts) {
       EXPECT_EQ(token, 0) << "token " << i;
-    } else if (place % 2 == 0 && token != 0) {
-      EXPECT_TRUE(token >= 1 && token <= shape.keys) << token;
-      EXPECT_TRUE(tokens[at + 1] > shape.keys && tokens[at + 1] < shape.vocabulary());
-      EXPECT_TRUE(sample.value_of.emplace(token, tokens[at + 1]).second) << "key twice";
-    } else if (place % 2 == 0) {
-      EXPECT_EQ(tokens[at + 1], 0) << "a value without a key";
+      continue;
     }
+    const std::int64_t fact = token - shape.fact_token(0, 0);
+    EXPECT_TRUE(fact >= 0 && fact < shape.keys * shape.values) << token;
+    const std::int32_t key = shape.key_token(fact / shape.values);
+    EXPECT_TRUE(value_of.emplace(key, shape.value_token(fact % shape.values)).second) << "twice";
   }
-  return sample;
+  EXPECT_EQ(std::ssize(value_of), shape.facts);
+  return asked;
 }
 
 TEST(RecallTask, EveryRoundAsksForEveryKeyOnceInAnOrderOfItsOwn) {
-  const RecallShape shape = recall_shape(128, 5);
+  const RecallShape shape = recall_shape(64, 5);
+  const TokenBatch batch = recall_batch(shape, 3, 7, 20);
   std::set<std::vector<std::int32_t>> orders;
-  for (const std::int64_t first : {std::int64_t{8}, kHeldOutSample}) {
-    const TokenBatch batch = recall_batch(shape, 3, first, 8);
-    for (std::int64_t row = 0; row < batch.batch; ++row) {
-      const auto begin = static_cast<std::size_t>(row * shape.sequence);
-      const auto size = static_cast<std::size_t>(shape.sequence);
-      const ReadSample sample =
-          read_sample(shape, batch.tokens_T.span<std::int32_t>().subspan(begin, size),
-                      batch.targets_T.span<std::int32_t>().subspan(begin, size));
-      const std::int64_t pairs = pairs_of_sample(shape, first + row);
-      EXPECT_EQ(std::ssize(sample.value_of), pairs);
-      EXPECT_EQ(pairs, first == kHeldOutSample ? 16 : 16 >> row % 4);
-      ASSERT_EQ(std::ssize(sample.asked), 48);
-      for (std::int64_t round = 0; round < 48 / pairs; ++round) {
-        const std::vector<std::int32_t> order(sample.asked.begin() + round * pairs,
-                                              sample.asked.begin() + (round + 1) * pairs);
-        EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(),
-                  sample.value_of.size());
-        if (pairs >= 8) {
-          EXPECT_TRUE(orders.insert(order).second) << "an order repeats";
-        }
-      }
-    }
+  for (std::int64_t row = 0; row < batch.batch; ++row) {
+    const auto begin = static_cast<std::size_t>(row * shape.sequence), size = std::size_t{64};
+    const std::vector<std::int32_t> asked =
+        read_sample(shape, batch.tokens_T.span<std::int32_t>().subspan(begin, size),
+                    batch.targets_T.span<std::int32_t>().subspan(begin, size));
+    ASSERT_EQ(asked.size(), 24u);
+    const std::vector<std::int32_t> first(asked.begin(), asked.begin() + 16);
+    const std::set<std::int32_t> second(asked.begin() + 16, asked.end());
+    EXPECT_EQ(std::set<std::int32_t>(first.begin(), first.end()).size(), 16u);
+    EXPECT_EQ(second.size(), 8u);
+    EXPECT_TRUE(orders.insert(first).second) << "an order repeats";
   }
 }
 
