@@ -45,9 +45,10 @@ void write_sample(const RecallShape& shape, Draws draws, std::int32_t* tokens,
   std::fill_n(targets, shape.sequence, -1);
   const std::vector<std::int64_t> keys = shuffled(draws, shape.keys, shape.facts);
   std::vector<std::int64_t> values(keys.size());
+  const std::vector<std::int64_t> places = shuffled(draws, shape.zone, shape.facts);
   for (std::size_t i = 0; i < keys.size(); ++i) {
     values[i] = draws.below(shape.values);
-    tokens[shape.lead + static_cast<std::int64_t>(i)] = shape.fact_token(keys[i], values[i]);
+    tokens[shape.lead + places[i]] = shape.fact_token(keys[i], values[i]);
   }
   std::vector<std::int64_t> order;
   for (std::int64_t query = shape.first_query(); query < shape.sequence; ++query) {
@@ -74,13 +75,14 @@ std::vector<double> scores_of(const LanguageModel& model, const TokenBatch& batc
 }  // namespace
 
 RecallShape recall_shape(std::int64_t sequence, std::int64_t values) {
-  if (sequence < 32)
+  if (sequence < 64)
     throw UserError(str("model.sequence = ", sequence,
-                        ": the recall task needs at least 32 tokens; 256 is usual"));
+                        ": the recall task needs at least 64 tokens; 512 is usual"));
   RecallShape shape;
   shape.sequence = sequence;
   shape.lead = sequence / 8;
-  shape.facts = sequence / 4;
+  shape.zone = 3 * sequence / 8;
+  shape.facts = sequence / 32;
   shape.queries = 3 * sequence / 8;
   shape.keys = 2 * shape.facts;
   shape.values = values;

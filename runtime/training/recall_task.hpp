@@ -13,20 +13,20 @@
 
 namespace filigree {
 
-// A sample:  fill ... fill | fact fact ... | fill ... fill | key key key ...
-//            `lead` tokens   `facts` facts   the gap        `queries` queries: rounds over the keys
-//            of
-//                                                           all facts, each in another order
+// A sample, from left to right:
+//   `lead`     tokens of filling
+//   `zone`     tokens, `facts` of them facts in random places, the others filling
+//   gap()      tokens of filling
+//   `queries`  keys: rounds over the keys of all facts, each round in another order
 // The facts do not begin the sequence, since most patterns always read its first tokens. Keys of a
 // sample differ; values may repeat. Token 0 fills; then come the keys, the values (as targets only)
 // and the facts, each in this order.
 struct RecallShape {
-  std::int64_t sequence = 0, lead = 0, facts = 0, queries = 0, keys = 0, values = 0;
+  std::int64_t sequence = 0, lead = 0, zone = 0, facts = 0, queries = 0, keys = 0, values = 0;
 
   std::int64_t vocabulary() const { return 1 + keys + values + keys * values; }
   std::int64_t first_query() const { return sequence - queries; }
-  // Tokens between the last fact and the first query.
-  std::int64_t gap() const { return first_query() - lead - facts; }
+  std::int64_t gap() const { return first_query() - lead - zone; }
 
   std::int32_t key_token(std::int64_t key) const { return static_cast<std::int32_t>(1 + key); }
   std::int32_t value_token(std::int64_t value) const {
@@ -37,8 +37,9 @@ struct RecallShape {
   }
 };
 
-// An eighth of the sequence lies in front of the facts, a quarter are facts, three eighths queries;
-// twice as many keys as facts. Throws UserError when `sequence` is under 32 tokens.
+// An eighth of the sequence leads, three eighths hold a fact per 32 tokens of the sequence, an
+// eighth is the gap, three eighths are queries; twice as many keys as facts. Throws UserError when
+// `sequence` is under 64 tokens.
 RecallShape recall_shape(std::int64_t sequence, std::int64_t values);
 
 // Samples first_sample, first_sample + 1, ... of `seed`, a function of those two only. The target

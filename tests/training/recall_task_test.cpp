@@ -19,15 +19,15 @@ std::vector<std::int32_t> values_of(const Tensor& tensor) {
 
 TEST(RecallTask, ShapeKeepsQueriesFarFromFacts) {
   const RecallShape shape = recall_shape(256, 16);
-  EXPECT_EQ(shape.facts, 64);
-  EXPECT_EQ(shape.vocabulary(), 1 + 128 + 16 + 128 * 16);
+  EXPECT_EQ(shape.facts, 8);
+  EXPECT_EQ(shape.vocabulary(), 1 + 16 + 16 + 16 * 16);
   EXPECT_EQ(shape.first_query(), 160);
-  EXPECT_EQ(shape.gap(), 64);
-  EXPECT_THROW(recall_shape(31, 16), UserError);
+  EXPECT_EQ(shape.gap(), 32);
+  EXPECT_THROW(recall_shape(63, 16), UserError);
 }
 
 TEST(RecallTask, TokensOfDifferentMeaningDiffer) {
-  const RecallShape shape = recall_shape(32, 3);
+  const RecallShape shape = recall_shape(128, 3);
   std::set<std::int32_t> tokens = {0};
   for (std::int64_t key = 0; key < shape.keys; ++key) {
     tokens.insert(shape.key_token(key));
@@ -53,10 +53,8 @@ std::vector<std::int32_t> read_sample(const RecallShape& shape,
       continue;
     }
     EXPECT_EQ(target, -1) << "token " << i;
-    if (i < shape.lead || i >= shape.lead + shape.facts) {
-      EXPECT_EQ(token, 0) << "token " << i;
-      continue;
-    }
+    if (token == 0) continue;
+    EXPECT_TRUE(i >= shape.lead && i < shape.lead + shape.zone) << "token " << i;
     const std::int64_t fact = token - shape.fact_token(0, 0);
     EXPECT_TRUE(fact >= 0 && fact < shape.keys * shape.values) << token;
     const std::int32_t key = shape.key_token(fact / shape.values);
@@ -67,33 +65,33 @@ std::vector<std::int32_t> read_sample(const RecallShape& shape,
 }
 
 TEST(RecallTask, EveryRoundAsksForEveryKeyOnceInAnOrderOfItsOwn) {
-  const RecallShape shape = recall_shape(64, 5);
+  const RecallShape shape = recall_shape(256, 5);
   const TokenBatch batch = recall_batch(shape, 3, 7, 20);
   std::set<std::vector<std::int32_t>> orders;
   for (std::int64_t row = 0; row < batch.batch; ++row) {
-    const auto begin = static_cast<std::size_t>(row * shape.sequence), size = std::size_t{64};
+    const auto begin = static_cast<std::size_t>(row * shape.sequence), size = std::size_t{256};
     const std::vector<std::int32_t> asked =
         read_sample(shape, batch.tokens_T.span<std::int32_t>().subspan(begin, size),
                     batch.targets_T.span<std::int32_t>().subspan(begin, size));
-    ASSERT_EQ(asked.size(), 24u);
-    const std::vector<std::int32_t> first(asked.begin(), asked.begin() + 16);
-    const std::set<std::int32_t> second(asked.begin() + 16, asked.end());
-    EXPECT_EQ(std::set<std::int32_t>(first.begin(), first.end()).size(), 16u);
-    EXPECT_EQ(second.size(), 8u);
-    EXPECT_TRUE(orders.insert(first).second) << "an order repeats";
+    ASSERT_EQ(asked.size(), 96u);
+    for (auto round = asked.begin(); round != asked.end(); round += 8) {
+      const std::vector<std::int32_t> order(round, round + 8);
+      EXPECT_EQ(std::set<std::int32_t>(order.begin(), order.end()).size(), 8u);
+      EXPECT_TRUE(orders.insert(order).second) << "an order repeats";
+    }
   }
 }
 
 TEST(RecallTask, SamplesDependOnSeedAndNumberOnly) {
-  const RecallShape shape = recall_shape(32, 4);
+  const RecallShape shape = recall_shape(64, 4);
   const auto together = values_of(recall_batch(shape, 3, 10, 2).tokens_T);
   const auto alone = values_of(recall_batch(shape, 3, 11, 1).tokens_T);
-  EXPECT_EQ(std::vector<std::int32_t>(together.begin() + 32, together.end()), alone);
+  EXPECT_EQ(std::vector<std::int32_t>(together.begin() + 64, together.end()), alone);
   EXPECT_NE(values_of(recall_batch(shape, 4, 11, 1).tokens_T), alone);
 }
 
 TEST(RecallTask, SourceDeliversEverySampleOnceAcrossRanksAndMicroBatches) {
-  const RecallShape shape = recall_shape(32, 4);
+  const RecallShape shape = recall_shape(64, 4);
   RunConfig config;
   config.train.batch = 5;
   config.train.micro_batch = 2;
@@ -114,9 +112,9 @@ TEST(RecallTask, SourceDeliversEverySampleOnceAcrossRanksAndMicroBatches) {
     const bool first = sample % 5 < 3;
     const std::int64_t place = sample % 5 - (first ? 0 : 3) + sample / 5 * (first ? 3 : 2);
     const auto& mine = by_rank[first ? 0 : 1];
-    for (std::int64_t i = 0; i < 32; ++i)
-      ASSERT_EQ(mine.at(static_cast<std::size_t>(place * 32 + i)),
-                expected[static_cast<std::size_t>(sample * 32 + i)])
+    for (std::int64_t i = 0; i < 64; ++i)
+      ASSERT_EQ(mine.at(static_cast<std::size_t>(place * 64 + i)),
+                expected[static_cast<std::size_t>(sample * 64 + i)])
           << "sample " << sample << " token " << i;
   }
 }
