@@ -156,8 +156,8 @@ TEST(Dispatch, CountsTheWorkOfEveryCall) {
   const Tensor a = context.zeros({10}, DType::f32);
   dispatch<Add>({.a = a, .b = a, .y = a}, context);
   dispatch<Add>({.a = a, .b = a, .y = a}, context);
-  EXPECT_EQ(context.work.flops, 20);
-  EXPECT_EQ(context.work.bytes, 240);
+  EXPECT_EQ(context.work.total().flops, 20);
+  EXPECT_EQ(context.work.total().bytes, 240);
 }
 
 }  // namespace
