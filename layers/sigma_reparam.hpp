@@ -1,8 +1,9 @@
 // sigmaReparam: a linear layer whose spectral norm is a parameter (Zhai et al. 2023, "Stabilizing
 // Transformer Training by Preventing Attention Entropy Collapse", arXiv 2303.06296).
 //
-//   W_hat = gamma / sigma(W) W,   sigma(W) = |W^T u|,   v = W^T u / sigma,   so that sigma = u^T W
-//   v
+//   W_hat = gamma / sigma(W) W,   sigma(W) = |W^T u|,   v = W^T u / sigma
+//
+// so that sigma = u^T W v.
 //
 // gamma starts as sigma(W), as in the authors' code, so that the model starts as the one without. u
 // is kept and saved with the parameters; sigma is a function of the weight and u, so that a loaded
@@ -37,7 +38,6 @@ class SigmaReparam {
   // Brings sigma up to date; writes u, and gamma when initialised, to the store's master copy.
   // Collective over the tensor axis; the same bits on all ranks.
   void weights_changed(WeightChange change, ExecutionContext& execution);
-  double sigma() const { return estimate_.sigma; }
 
  private:
   void find_left(ExecutionContext& execution);

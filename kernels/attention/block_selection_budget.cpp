@@ -89,6 +89,10 @@ std::int64_t list_capacity(const BlockGrid& grid, const std::vector<std::int32_t
   std::int64_t capacity = 0;
   for (std::int64_t n = 0; n < grid.groups(); ++n)
     capacity = std::max(capacity, cost_of(plain, n).blocks(budgets[static_cast<std::size_t>(n)]));
+  // Only where a choice may see its own block does a document that begins in it force a block more
+  // than the plain grid: the one it begins in, beside the diagonal.
+  if (grid.block_causal)
+    capacity = std::max(capacity, std::min<std::int64_t>(2, grid.key_blocks()));
   return capacity;
 }
 

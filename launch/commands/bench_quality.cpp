@@ -169,6 +169,7 @@ void write_report(const QualityArguments& arguments, const RunConfig& config,
   if (arguments.output.empty()) return;
   const bool is_text = arguments.task == "text";
   nlohmann::ordered_json document = {{"task", arguments.task},
+                                     {"match", arguments.match},
                                      {"config_hash", run_config_hash(config)},
                                      {"config", run_config_text(config)}};
   document.update(quality_table_json(results, is_text));
@@ -233,6 +234,10 @@ int run(const std::vector<std::string>& words) {
   if (!parse(words, arguments)) return exit_code::kOk;
   require_single_process("bench quality");
   RunConfig& config = arguments.config;
+  if (config.train.only != "all" || !config.train.init_from.empty())
+    throw UserError(
+        "bench quality trains whole models from their start: leave train.only = all and "
+        "train.init_from empty; gates alone are trained by filigree train");
   if (!arguments.data.empty()) config.data.path = arguments.data;
   if (arguments.steps > 0) config = with_steps(config, arguments.steps);
   const std::vector<PlannedRun> runs = plan(arguments);

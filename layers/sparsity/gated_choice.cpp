@@ -127,12 +127,14 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
       std::floor(comparison.skipped_share * static_cast<double>(grid.groups())));
   const Tensor groups = sampled_groups(grid, config.distill_share, batch.step, first);
   LayerStatistics statistics;
+  WorkLog work = execution.work;  // without what is only measured
   const GateTeacher teacher = make_teacher(execution, input, grid, groups, comparison.dense_heads_H,
                                            batch.statistics ? &statistics : nullptr);
   const DistillTerm term = distill_loss(tape, z, teacher, grid);
   if (teaches)
     add_to_objective(tape, term, grid, groups, batch, comparison.sparse_heads,
                      config.distill_weight);
+  if (teaches) work = execution.work;
   if (!batch.statistics) return;
   add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
   observe_pattern(execution, input.shape, pattern, statistics, grid.block_causal);
@@ -140,6 +142,7 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   statistics.divergence_rows = sum_of(term.total);
   statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;
   batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;
+  execution.work = work;
 }
 
 }  // namespace filigree

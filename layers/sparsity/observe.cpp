@@ -111,12 +111,14 @@ void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
 
 void observe(ExecutionContext& execution, const AttentionInput& input,
              const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer) {
+  const WorkLog before = execution.work;  // measuring is no work of the model
   LayerStatistics statistics;
   observe_pattern(execution, input.shape, pattern, statistics);
   const BlockGrid grid =
       grid_of(input.shape, pattern.document_begin_T, config.query_group, config.key_block);
   make_teacher(execution, input, grid, sampled_groups(grid, config.distill_share, input.batch.step),
                {}, &statistics);
+  execution.work = before;
   input.batch.statistics->at(static_cast<std::size_t>(layer)) = statistics;
 }
 

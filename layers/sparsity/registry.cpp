@@ -65,7 +65,9 @@ bool mechanism_learns(const std::string& name) {
 
 std::vector<std::string> ways_to_learn(const std::string& name) {
   const Entry* entry = find(name);
-  if (entry == nullptr || entry->parameters == nullptr) return {"auto", "none"};
+  // Without a gate the key is ignored, so that one file serves all mechanisms; but a promise that
+  // the model's loss reaches a gate is refused.
+  if (entry == nullptr || entry->parameters == nullptr) return {"auto", "none", "distill", "both"};
   if (!entry->end_to_end) return {"auto", "distill", "none"};
   return {"auto", "distill", "end_to_end", "both", "none"};
 }

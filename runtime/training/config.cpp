@@ -40,7 +40,7 @@ void check_trained_part(const RunConfig& config) {
                         " has no gate to train; choose one that has, or train.only = all"));
   const SparsityConfig& sparsity = config.model.sparsity;
   const bool chooses = sparsity.selection != "density" || sparsity.density < 1.0;
-  if (!sparsity.distills() && !(sparsity.learns_end_to_end() && chooses))
+  if (!sparsity.distills() && !(sparsity.learns_end_to_end() && (chooses || sparsity.head_gate)))
     throw UserError(str("train.only = gates: with sparsity.learn = ", sparsity.learn,
                         chooses ? "" : " and sparsity.density = 1",
                         " nothing teaches the gates; choose sparsity.learn = distill"));

@@ -14,8 +14,9 @@ constexpr std::string_view kPrefix = "parameters/";
 std::string saved_name(const Parameter& parameter) { return str(kPrefix, parameter.name); }
 
 [[noreturn]] void refuse(const CheckpointReader& reader, const std::string& what) {
-  throw UserError(str("train.init_from: checkpoint ", reader.folder(), " does not fit the model: ",
-                      what, "; give [model] the sizes of the run that saved it (its config.cfg)"));
+  throw UserError(
+      str("train.init_from: checkpoint ", reader.folder(), " does not fit the model: ", what,
+          "; give [model] the mechanism and sizes of the run that saved it (its config.cfg)"));
 }
 
 }  // namespace
@@ -57,6 +58,12 @@ void check_initial_weights(const CheckpointReader& reader, const RunConfig& conf
       refuse(reader, str("it has no '", name, "', which has shape ", parameter.global_shape,
                          " in the model"));
     }
+    const DType wanted = config.train.dtype == "f64" ? DType::f64 : DType::f32;
+    if (reader.dtype(name) != wanted)
+      throw UserError(str("train.init_from: checkpoint ", reader.folder(), " holds '", name,
+                          "' in ", name_of(reader.dtype(name)),
+                          ", train.dtype = ", config.train.dtype, " needs ", name_of(wanted),
+                          "; take the train.dtype of the run that saved it"));
     if (const Shape shape = reader.global_shape(name); shape != parameter.global_shape)
       refuse(reader, str("'", name, "' has shape ", shape, " there and ", parameter.global_shape,
                          " in the model"));

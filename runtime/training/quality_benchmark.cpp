@@ -174,12 +174,13 @@ ExecutionContext make_context(const RunConfig& run, int threads) {
   return context;
 }
 
-// Operations that one step executes at the variant's final density.
+// Operations that one step executes, in the dense warm-up or at the variant's final density.
 double work_of_a_step(const RunConfig& config, const QualityVariant& variant, double density,
-                      const QualityTask& task, int threads) {
+                      bool warming_up, const QualityTask& task, int threads) {
   const Mesh mesh(self_communicator("world"), {});
   RunConfig run = variant_run(config, variant, density);
-  run.model.sparsity.warmup_steps = run.model.sparsity.ramp_steps = 0;
+  run.model.sparsity.warmup_steps = warming_up ? 1 : 0;
+  run.model.sparsity.ramp_steps = 0;
   TrainingEngine engine(run, mesh, make_context(run, threads));
   const auto source = make_source(run, task, recall_of(run, task), mesh);
   engine.context().work = {};
@@ -226,17 +227,24 @@ QualityResult measure_quality(const RunConfig& config, const QualityVariant& var
   return result;
 }
 
-// While the density falls, a step costs about the mean of a dense and a settled one.
+// While the density falls, a step costs about the mean of one in the warm-up and a settled one.
 std::int64_t steps_of_equal_work(const RunConfig& config, const QualityVariant& variant,
                                  double density, const QualityTask& task, int threads) {
-  const double dense = work_of_a_step(config, parse_quality_variant("dense"), 1.0, task, threads);
-  const double settled = work_of_a_step(config, variant, density, task, threads);
+  const auto work = [&](const QualityVariant& of, double at, bool warming_up) {
+    return work_of_a_step(config, of, at, warming_up, task, threads);
+  };
+  const double dense = work(parse_quality_variant("dense"), 1.0, false);
+  const double settled = work(variant, density, false);
   const auto steps = static_cast<double>(config.train.steps);
   const SparsityConfig& sparsity = config.model.sparsity;
   const bool ramps = variant.mechanism == "adaptive";
-  const double warm = ramps ? static_cast<double>(sparsity.warmup_steps) / steps : 0.0;
-  const double ramp = ramps ? static_cast<double>(sparsity.ramp_steps) / steps : 0.0;
-  const double mean = warm * dense + ramp * (dense + settled) / 2.0 + (1.0 - warm - ramp) * settled;
+  const double start = ramps ? work(variant, density, true) : 0.0;
+  const auto share = [&](std::int64_t part, double most) {
+    return ramps ? std::min(static_cast<double>(part) / steps, most) : 0.0;
+  };
+  const double warm = share(sparsity.warmup_steps, 1.0);
+  const double ramp = share(sparsity.ramp_steps, 1.0 - warm);
+  const double mean = warm * start + ramp * (start + settled) / 2.0 + (1.0 - warm - ramp) * settled;
   return std::llround(steps * dense / mean);
 }
 

@@ -88,6 +88,7 @@ ModelConfig matched_model(const ModelConfig& model, const QualityVariant& varian
   sparsity.density = density;
   sparsity.selection = "density";
   sparsity.dense_heads = 0.0;
+  sparsity.head_gate = sparsity.head_gate && variant.mechanism == "adaptive";
   sparsity.learn = variant.learn.empty() ? "none" : variant.learn;
   if (variant.mechanism == "sliding_window") {
     sparsity.window = nearest(model.sequence, density, [&](std::int64_t window) {

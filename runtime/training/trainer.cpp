@@ -74,12 +74,15 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   context.num_threads = job.threads;
   context.forced_kernels = parse_forced_kernels(config_.train.kernels);
   agree(mesh_.world(), [&] {
-    engine_.emplace(config_, mesh_, std::move(context));
+    engine_.emplace(config_, mesh_, std::move(context), TrainingEngine::Start::later);
     if (checkpoint_ && job_.resume) load_training_tensors(*checkpoint_, *engine_);
     if (checkpoint_ && !job_.resume)
       load_initial_weights(*checkpoint_, engine_->parameters(), engine_->context());
   });
-  if (checkpoint_) engine_->parameters_loaded();
+  if (checkpoint_)
+    engine_->parameters_loaded();
+  else
+    engine_->parameters_initialised();
   engine_->optimizer().set_updates(state_.updates);
   checkpoint_.reset();
 }

@@ -56,7 +56,8 @@ double communication_seconds(const Mesh& mesh) {
   return seconds;
 }
 
-TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context)
+TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context,
+                               Start start)
     : config_(config),
       mesh_(mesh),
       context_(std::move(context)),
@@ -64,6 +65,10 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       model_(config.model, mesh, store_),
       optimizer_(config.optimizer, materialised(store_, config, context_), context_),
       reducer_(mesh, store_.trained_variables(), store_.gradient(), {}) {
+  if (start == Start::now) parameters_initialised();
+}
+
+void TrainingEngine::parameters_initialised() {
   model_.weights_changed(WeightChange::initialised, context_);
 }
 

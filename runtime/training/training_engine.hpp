@@ -36,8 +36,11 @@ struct StepResult {
 class TrainingEngine {
  public:
   // `config` is resolved and `mesh` outlives the engine. Declares and initialises the parameters.
-  // Collective.
-  TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context);
+  // Collective over the tensor axis, unless start is `later`: then parameters_initialised() or
+  // parameters_loaded() must follow.
+  enum class Start { now, later };
+  TrainingEngine(const RunConfig& config, const Mesh& mesh, ExecutionContext context,
+                 Start start = Start::now);
   TrainingEngine(const TrainingEngine&) = delete;
   TrainingEngine& operator=(const TrainingEngine&) = delete;
 
@@ -48,8 +51,10 @@ class TrainingEngine {
   // AgreedError and nothing is updated. Collective.
   StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
 
-  // To be called once parameters have been loaded from a checkpoint. Collective.
+  // To be called once parameters have been loaded from a checkpoint, or stay as initialised.
+  // Collective.
   void parameters_loaded();
+  void parameters_initialised();
 
   const LanguageModel& model() const { return model_; }
   const ParameterStore& parameters() const { return store_; }

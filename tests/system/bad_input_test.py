@@ -54,7 +54,7 @@ class Options(BadInput):
         learns = r"sparsity.learn = end_to_end: allowed for model.mechanism = {}: {}$"
         self.refuse_training(learns.format("seer", "auto, distill, none"), model__mechanism="seer",
                              sparsity__key_block=16, sparsity__learn="end_to_end")
-        self.refuse_training(learns.format("deepspeed_fixed", "auto, none"), model__mechanism="deepspeed_fixed",
+        self.refuse_training(learns.format("deepspeed_fixed", "auto, none, distill, both"), model__mechanism="deepspeed_fixed",
                              sparsity__key_block=16, sparsity__learn="end_to_end")
 
     def test_a_mechanism_that_cannot_generate(self):

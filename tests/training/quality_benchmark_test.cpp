@@ -111,8 +111,7 @@ TEST(WithSteps, ScalesWarmUpAndRamp) {
 
 class ShortBenchmark : public ::testing::Test {
  protected:
-  QualityResult measure(const std::string& variant, const QualityTask& task, std::int64_t steps = 3,
-                        double density = 0.5) {
+  RunConfig config_for(const QualityTask& task, std::int64_t steps) {
     RunConfig config = testing::tiny_run({}, {});
     config.model.sequence = 128;
     config.model.dropout = 0.0;
@@ -124,7 +123,12 @@ class ShortBenchmark : public ::testing::Test {
     config.train.steps = steps;
     config.train.batch = 2;
     config.schedule.warmup_steps = 1;
-    return measure_quality(config, parse_quality_variant(variant), density, task, 1);
+    return config;
+  }
+  QualityResult measure(const std::string& variant, const QualityTask& task, std::int64_t steps = 3,
+                        double density = 0.5) {
+    return measure_quality(config_for(task, steps), parse_quality_variant(variant), density, task,
+                           1);
   }
 };
 
@@ -158,6 +162,23 @@ TEST_F(ShortBenchmark, OnTextWritesWhatItMeasured) {
   const std::string table = quality_table_markdown(results, true);
   EXPECT_NE(table.find("| adaptive:both | 50.0 % | mean of 1 | "), std::string::npos) << table;
   EXPECT_NE(quality_plot_svg(results, true).find(">deepspeed_fixed</text>"), std::string::npos);
+}
+
+TEST_F(ShortBenchmark, SparserRunsOfEqualWorkAreLonger) {
+  const QualityTask task{.recall_values = 8, .recall_samples = 8};
+  RunConfig config = config_for(task, 20);
+  config.model.sparsity.warmup_steps = 4;
+  config.model.sparsity.ramp_steps = 4;
+  config.model.sparsity.density = 0.25;
+  const QualityVariant variant = parse_quality_variant("adaptive:end_to_end");
+  const std::int64_t steps = steps_of_equal_work(config, variant, 0.25, task, 1);
+  EXPECT_GT(steps, 20);
+  const QualityResult sparse = measure_quality(with_steps(config, steps), variant, 0.25, task, 1);
+  const QualityResult dense = measure_quality(config, parse_quality_variant("dense"), 1.0, task, 1);
+  EXPECT_NEAR(sparse.total_flops / dense.total_flops, 1.0, 0.05);
+  // Warm-ups as long as the run: as many steps, but for what the gate costs.
+  config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 20;
+  EXPECT_LE(steps_of_equal_work(config, variant, 0.25, task, 1), 20);
 }
 
 TEST_F(ShortBenchmark, OnRecallBeginsAtChance) {

@@ -339,6 +339,9 @@ TEST_F(TrainerTest, RefusesInitialWeightsThatDoNotFit) {
   expect_refused(wide,
                  "'parameters/blocks.0.feed_forward.gate.weight' has shape [32, 16] there and "
                  "[48, 16] in the model");
+  RunConfig wider = gates;
+  wider.train.dtype = gates.train.dtype == "f64" ? "f32" : "f64";
+  expect_refused(wider, "take the train.dtype of the run that saved it");
   RunConfig untied = gates;
   untied.model.tied_embeddings = false;
   expect_refused(untied, "it has no 'parameters/head.weight', which has shape");

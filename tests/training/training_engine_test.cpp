@@ -55,6 +55,28 @@ TEST(TrainingEngine, LossCurveInF32IsTheSameOnAnyLayoutWithinRounding) {
   }
 }
 
+TEST(TrainingEngine, MeasuringIsNoWork) {
+  RunConfig config = config_of("f32", 1);
+  for (const std::string mechanism : {"dense", "adaptive"}) {
+    config.model.mechanism = mechanism;
+    config.model.sparsity.learn = mechanism == "dense" ? "auto" : "end_to_end";
+    std::vector<std::int64_t> flops;
+    for (const bool measure : {false, true}) {
+      const Mesh mesh(self_communicator("world"), {});
+      TrainingEngine engine(config, mesh, {});
+      SyntheticSource source(config, batch_share(config.train.batch, mesh));
+      engine.context().work = {};
+      engine.step(source, 1, measure);
+      const WorkLog& log = engine.context().work;
+      flops.push_back(log.total().flops);
+      EXPECT_EQ(log[WorkPart::teacher].work.flops, 0) << mechanism;
+      EXPECT_EQ(log[WorkPart::gate].work.flops > 0, mechanism == "adaptive");
+      EXPECT_GT(log[WorkPart::attention].work.flops, 0);
+    }
+    EXPECT_EQ(flops[0], flops[1]) << mechanism;
+  }
+}
+
 TEST(TrainingEngine, Bf16FollowsTheF64Curve) {
   const auto exact = train_steps(config_of("f64", 6), grid(1, 1));
   const auto rounded = train_steps(config_of("bf16", 6), grid(1, 1));
