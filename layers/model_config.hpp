@@ -23,8 +23,8 @@ struct ModelConfig {
   double norm_eps = 1e-5;
   double initial_deviation = 0.02;
   double embedding_deviation = 0.0;  // of the embedding table at the start; 0: initial_deviation
-  double dropout = 0.0;            // on the embedding and on both branches of every block
-  std::string recompute = "none";  // none | attention | block: what backward computes again
+  double dropout = 0.0;              // on the embedding and on both branches of every block
+  std::string recompute = "none";    // none | attention | block: what backward computes again
   // What keeps training stable at high learning rates; README.md of this folder has the formulas.
   bool qk_norm = false;                // RMSNorm of every query and key head
   bool output_gate = false;            // sigmoid gate on the attended values
