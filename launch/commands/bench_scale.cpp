@@ -28,6 +28,7 @@ std::vector<ScaleResult> measure_all(const ScaleArguments& arguments,
   Communicator& world = *environment.world;
   RunConfig config = arguments.config;
   agree(world, [&] {
+    check_trained_part(config);
     const std::string& data = config.data.path;
     config.model =
         config.model.resolved(data.empty() ? (config.model.vocabulary > 0 ? 0 : kRandomVocabulary)

@@ -47,6 +47,7 @@ class AdaptiveMechanism final : public AttentionMechanism {
 
  private:
   struct Choice {
+    ChoiceInputs inputs;
     BlockLists lists;
     Variable bias;   // undefined unless the gate is soft
     Variable heads;  // undefined without a head gate
@@ -87,7 +88,6 @@ AdaptiveMechanism::AdaptiveMechanism(const MechanismContext& context)
   for (std::int64_t h = 0; h < heads; ++h)
     dense_heads_H_.data<std::uint8_t>()[h] = dense_before(first + h + 1, config_.dense_heads) >
                                              dense_before(first + h, config_.dense_heads);
-  comparison_.dense_heads_H = dense_heads_H_;
 }
 
 MechanismTraits AdaptiveMechanism::traits() const {
@@ -113,10 +113,12 @@ AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& 
                                                     const Variable& heads, const BlockGrid& grid,
                                                     const BatchInfo& batch) const {
   ExecutionContext& execution = tape.execution();
-  const BlockBudget::Choice budget = budget_.choice(grid, dense_heads_H_.defined(), batch);
   Choice choice;
-  choice.lists = choose_blocks(execution, z.value(), grid, budget, dense_heads_H_,
-                               heads.defined() ? heads.value() : Tensor());
+  choice.inputs = {.scores_BHNM = z.value(),
+                   .budget = budget_.choice(grid, dense_heads_H_.defined(), batch),
+                   .dense_heads_H = dense_heads_H_,
+                   .head_scores_NH = heads.defined() ? heads.value() : Tensor()};
+  choice.lists = choose_blocks(execution, grid, choice.inputs);
   choice.heads = heads;
   if (soft_) choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads_H_, grid);
   return choice;
@@ -142,7 +144,7 @@ AdaptiveMechanism::Choice AdaptiveMechanism::decode(Tape& tape, const AttentionI
     state.first_group = grid.groups() == 1 ? first_group : -1;
     state.blocks = grid.key_blocks();
   }
-  return {state.lists, state.bias, state.heads};
+  return {.inputs = {}, .lists = state.lists, .bias = state.bias, .heads = state.heads};
 }
 
 Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) const {
@@ -165,7 +167,7 @@ Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) cons
   const Choice choice = choose(tape, z, heads, grid, input.batch);
   pattern.lists = choice.lists;
   if (input.batch.training) leave_untaught(tape);
-  compare_with_dense(tape, input, z, grid, pattern, config_, comparison_);
+  compare_with_dense(tape, input, z, grid, choice.inputs, pattern, config_, comparison_);
   return read(tape, input, pattern, choice, grid);
 }
 

@@ -61,23 +61,24 @@ void add_recall(ExecutionContext& execution, const AttentionInput& input, const 
   statistics.caught_mean_pooled += mass_in(execution, grid, baselines.mean_pooled, teacher).first;
 }
 
-// Without a head gate no list is empty. Dense heads are not asked.
-void add_skipped_heads(const BlockLists& lists, const Tensor& dense_heads,
+// Without a head gate no list is empty.
+void add_skipped_heads(const BlockGrid& grid, const BlockLists& lists, const Tensor& dense_heads,
                        LayerStatistics& statistics) {
-  const std::int64_t heads = lists.counts_BHN.dim(1), groups = lists.counts_BHN.dim(2);
-  const auto* counts = lists.counts_BHN.data<std::int32_t>();
-  for (std::int64_t row = 0; row < lists.counts_BHN.numel(); ++row) {
-    if (is_dense_head(dense_heads, row / groups % heads)) continue;
-    statistics.head_choices += 1;
-    statistics.heads_skipped += counts[row] == 0;
-  }
+  const auto* count = lists.counts_BHN.data<std::int32_t>();
+  for (std::int64_t b = 0; b < grid.batch; ++b)
+    for (std::int64_t h = 0; h < grid.heads; ++h)
+      for (std::int64_t n = 0; n < grid.groups(); ++n, ++count) {
+        if (!is_head_gated(grid, dense_heads, b, h, n)) continue;
+        statistics.head_choices += 1;
+        statistics.heads_skipped += *count == 0;
+      }
 }
 
 }  // namespace
 
-BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const BlockGrid& grid,
-                         const BlockBudget::Choice& budget, const Tensor& dense_heads,
-                         const Tensor& head_scores) {
+BlockLists choose_blocks(ExecutionContext& execution, const BlockGrid& grid,
+                         const ChoiceInputs& inputs) {
+  const BlockBudget::Choice& budget = inputs.budget;
   const std::int64_t groups = grid.groups(), blocks = grid.key_blocks();
   const auto indices = [&](const Shape& shape) {
     return execution.empty(shape, DType::i32, MemoryUse::activations);
@@ -92,10 +93,10 @@ BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const Blo
   dispatch<BlockSelect>({.grid = grid,
                          .rule = budget.rule,
                          .threshold = budget.threshold,
-                         .scores_BHNM = z,
+                         .scores_BHNM = inputs.scores_BHNM,
                          .budgets_N = budget.budgets_N,
-                         .dense_heads_H = dense_heads,
-                         .head_scores_NH = head_scores,
+                         .dense_heads_H = inputs.dense_heads_H,
+                         .head_scores_NH = inputs.head_scores_NH,
                          .head_threshold = budget.head_threshold,
                          .counts_BHN = lists.counts_BHN,
                          .indices_BHNJ = lists.indices_BHNJ},
@@ -109,15 +110,16 @@ BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z, const Blo
 }
 
 void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable& z,
-                        const BlockGrid& grid, const AttentionPattern& pattern,
-                        const SparsityConfig& config, const GateComparison& comparison) {
+                        const BlockGrid& grid, const ChoiceInputs& inputs,
+                        const AttentionPattern& pattern, const SparsityConfig& config,
+                        const GateComparison& comparison) {
   ExecutionContext& execution = tape.execution();
   const BatchInfo& batch = input.batch;
   if (batch.disagreement) {
     const std::string found = disagreement(execution, *comparison.mesh, grid,
                                            {.layer = comparison.layer,
                                             .x_TD = input.x_TD.value(),
-                                            .scores_BHNM = z.value(),
+                                            .inputs = inputs,
                                             .lists = pattern.lists});
     if (batch.disagreement->empty()) *batch.disagreement = found;
   }
@@ -128,7 +130,7 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   const Tensor groups = sampled_groups(grid, config.distill_share, batch.step, first);
   LayerStatistics statistics;
   WorkLog work = execution.work;  // without what is only measured
-  const GateTeacher teacher = make_teacher(execution, input, grid, groups, comparison.dense_heads_H,
+  const GateTeacher teacher = make_teacher(execution, input, grid, groups, inputs.dense_heads_H,
                                            batch.statistics ? &statistics : nullptr);
   const DistillTerm term = distill_loss(tape, z, teacher, grid);
   if (teaches)
@@ -138,7 +140,7 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   if (!batch.statistics) return;
   add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
   observe_pattern(execution, input.shape, pattern, statistics, grid.block_causal);
-  if (config.head_gate) add_skipped_heads(pattern.lists, comparison.dense_heads_H, statistics);
+  if (config.head_gate) add_skipped_heads(grid, pattern.lists, inputs.dense_heads_H, statistics);
   statistics.divergence_rows = sum_of(term.total);
   statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;
   batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;

@@ -8,12 +8,18 @@
 
 namespace filigree {
 
-// The lists, with their transpose, of the blocks that the budget takes by these scores [B,H,N,M].
-// dense_heads: u8 [H] or undefined; head_scores: of a head gate [B*N, H], whose groups below the
-// budget's head_threshold list nothing, or undefined.
-BlockLists choose_blocks(ExecutionContext& execution, const Tensor& z_BHNM, const BlockGrid& grid,
-                         const BlockBudget::Choice& budget, const Tensor& dense_heads_H,
-                         const Tensor& head_scores_NH = {});
+// What a rank chooses by.
+struct ChoiceInputs {
+  Tensor scores_BHNM;          // of the gate
+  BlockBudget::Choice budget;  // the same on every rank
+  Tensor dense_heads_H;        // u8; undefined when none is dense
+  Tensor head_scores_NH;       // of a head gate, whose groups below budget.head_threshold list
+                               // nothing; or undefined
+};
+
+// The lists, with their transpose, of the blocks that the budget takes.
+BlockLists choose_blocks(ExecutionContext& execution, const BlockGrid& grid,
+                         const ChoiceInputs& inputs);
 
 // What the comparison knows of its layer.
 struct GateComparison {
@@ -21,16 +27,17 @@ struct GateComparison {
   std::int64_t layer = 0;
   std::int64_t sparse_heads = 0;  // of the whole model's layer
   std::int64_t first_head = 0;    // of this rank, among the whole model's
-  Tensor dense_heads_H;           // u8, of this rank; undefined when none is dense
   double skipped_share = 0.0;     // of a sequence's groups, at its beginning: not compared
 };
 
-// Compares the scores with the dense map on sampled groups. In training, where `config` distills,
+// Compares the scores z with the dense map on sampled groups; pattern.lists are what `inputs` made
+// of them. In training, where `config` distills,
 // adds distill_weight times the mean divergence over the compared rows of the whole step, on any
 // layout and in any number of micro-steps, to the objective. Where statistics are asked for, writes
 // the layer's; where a disagreement is looked for, compares the choice across the tensor axis.
 void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable& z_BHNM,
-                        const BlockGrid& grid, const AttentionPattern& pattern,
-                        const SparsityConfig& config, const GateComparison& comparison);
+                        const BlockGrid& grid, const ChoiceInputs& inputs,
+                        const AttentionPattern& pattern, const SparsityConfig& config,
+                        const GateComparison& comparison);
 
 }  // namespace filigree

@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "kernels/attention/block_selection.hpp"
-#include "layers/sparsity/baseline_choice.hpp"
 #include "runtime/core/random.hpp"
 
 namespace filigree {
@@ -49,14 +48,16 @@ std::string disagreement(ExecutionContext& execution, const Mesh& mesh, const Bl
       {2}, std::array{hash_of(evidence.x_TD),
                       static_cast<std::int64_t>(block_list_hash(evidence.lists))});
   const Tensor of_next = gathered_part(ranks, hashes, next);
-  const Tensor scores = gathered_part(ranks, evidence.scores_BHNM, next);
+  ChoiceInputs inputs = evidence.inputs;
+  for (Tensor* const part : {&inputs.scores_BHNM, &inputs.dense_heads_H, &inputs.head_scores_NH})
+    if (part->defined()) *part = gathered_part(ranks, *part, next);
   BlockLists chosen = evidence.lists;
   chosen.counts_BHN = gathered_part(ranks, evidence.lists.counts_BHN, next);
   chosen.indices_BHNJ = gathered_part(ranks, evidence.lists.indices_BHNJ, next);
   if (of_next.data<std::int64_t>()[0] != hashes.data<std::int64_t>()[0])
     return str("the input of layer ", evidence.layer, " differs between tensor ranks ",
                ranks.rank(), " and ", next);
-  const BlockLists expected = choose_as_many(execution, scores, grid, chosen);
+  const BlockLists expected = choose_blocks(execution, grid, inputs);
   if (static_cast<std::int64_t>(block_list_hash(expected)) == of_next.data<std::int64_t>()[1])
     return "";
   return difference_text(chosen, expected, evidence.layer, next, ranks.rank());

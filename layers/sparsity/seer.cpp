@@ -99,10 +99,13 @@ Variable SeerMechanism::attend(Tape& tape, const AttentionInput& input) const {
       grid_of(input.shape, pattern.document_begin_T, config_.query_group, config_.key_block);
   grid.block_causal = true;
   const Variable z = scores(tape, input, grid);
-  pattern.lists = choose_blocks(tape.execution(), z.value(), grid,
-                                budget_.choice(grid, false, input.batch), {});
+  const ChoiceInputs inputs{.scores_BHNM = z.value(),
+                            .budget = budget_.choice(grid, false, input.batch),
+                            .dense_heads_H = {},
+                            .head_scores_NH = {}};
+  pattern.lists = choose_blocks(tape.execution(), grid, inputs);
   if (input.batch.training && !config_.distills()) give_zero_gradient(tape, store_->variable(key_));
-  compare_with_dense(tape, input, z, grid, pattern, config_, comparison_);
+  compare_with_dense(tape, input, z, grid, inputs, pattern, config_, comparison_);
   return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
 }
 

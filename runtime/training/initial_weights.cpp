@@ -24,19 +24,15 @@ std::string saved_name(const Parameter& parameter) { return str(kPrefix, paramet
 std::filesystem::path initial_checkpoint(const std::string& init_from) {
   const std::filesystem::path folder(init_from);
   std::error_code error;
-  if (std::filesystem::is_regular_file(folder / "manifest.json", error)) return folder;
+  if (std::filesystem::is_regular_file(folder / "manifest.json", error)) {
+    CheckpointReader(folder).verify();
+    return folder;
+  }
   if (!std::filesystem::is_regular_file(folder / "config.cfg", error))
     throw UserError(str("train.init_from = ", init_from,
                         " is neither a run nor a checkpoint: it has no config.cfg and no "
                         "manifest.json; give the folder of a run, or of one of its checkpoints"));
-  std::string passed_over;
-  const auto newest =
-      newest_checkpoint(RunDirectory::open(folder).checkpoints(),
-                        [&](const std::string& text) { passed_over += "; " + text; });
-  if (!newest)
-    throw UserError(str("train.init_from = ", init_from, " has no complete checkpoint", passed_over,
-                        "; let that run reach its first one"));
-  return *newest;
+  return RunDirectory::open(folder).verified_checkpoint();
 }
 
 void check_initial_weights(const CheckpointReader& reader, const RunConfig& config,

@@ -11,7 +11,7 @@
 namespace filigree {
 
 // The checkpoint that train.init_from names: the folder of one, or the newest of the run in that
-// folder, every byte of which has been verified. Throws UserError when there is none.
+// folder. Every byte of it has been verified. Throws UserError when there is none or it is damaged.
 std::filesystem::path initial_checkpoint(const std::string& init_from);
 
 // Throws UserError unless the checkpoint has every parameter of the configured model, in its shape,

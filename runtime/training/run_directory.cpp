@@ -2,6 +2,7 @@
 
 #include <system_error>
 
+#include "checkpoint/checkpoint.hpp"
 #include "runtime/core/error.hpp"
 
 namespace filigree {
@@ -52,6 +53,16 @@ RunDirectory RunDirectory::open(const fs::path& folder) {
                         " is no run folder: it has no config.cfg; give the folder that "
                         "`filigree train` made"));
   return run;
+}
+
+std::filesystem::path RunDirectory::verified_checkpoint() const {
+  std::string passed_over;
+  const auto newest = newest_checkpoint(
+      checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
+  if (!newest)
+    throw UserError(str("run ", folder_.string(), " has no complete checkpoint", passed_over,
+                        "; let `filigree train` reach its first one"));
+  return *newest;
 }
 
 }  // namespace filigree

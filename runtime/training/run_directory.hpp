@@ -19,6 +19,11 @@ class RunDirectory {
   // Throws UserError when it is no run: it must hold config.cfg.
   static RunDirectory open(const std::filesystem::path& folder);
 
+  // The newest complete checkpoint, every byte of which has been verified. Throws UserError when
+  // there is none. Where several ranks load one model, one of them asks and tells the others: a run
+  // that goes on may save another between two looks.
+  std::filesystem::path verified_checkpoint() const;
+
   std::filesystem::path folder() const { return folder_; }
   std::filesystem::path config_file() const { return folder_ / "config.cfg"; }
   std::filesystem::path metrics_file() const { return folder_ / "metrics.jsonl"; }

@@ -6,14 +6,7 @@
 
 namespace filigree {
 std::int64_t newest_step(const std::string& run) {
-  const RunDirectory directory = RunDirectory::open(run);
-  std::string passed_over;
-  const auto newest = newest_checkpoint(
-      directory.checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
-  if (!newest)
-    throw UserError(str("run ", directory.folder(), " has no complete checkpoint", passed_over,
-                        "; let `filigree train` reach its first one"));
-  return CheckpointReader(*newest).info().step;
+  return CheckpointReader(RunDirectory::open(run).verified_checkpoint()).info().step;
 }
 
 RunModel::RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step,

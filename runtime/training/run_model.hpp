@@ -13,9 +13,7 @@
 
 namespace filigree {
 
-// The step of the newest complete checkpoint of a run, every byte of which has been verified.
-// Throws UserError when there is none. Where several ranks load one model, one of them asks and
-// tells the others: a run that goes on may save another between two looks.
+// The step of RunDirectory::verified_checkpoint.
 std::int64_t newest_step(const std::string& run);
 
 class RunModel {

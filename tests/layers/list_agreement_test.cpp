@@ -27,16 +27,22 @@ BlockGrid grid_of(std::int64_t batch, std::int64_t heads) {
   return grid;
 }
 
-BlockLists chosen(ExecutionContext& execution, const Tensor& scores, const BlockGrid& grid) {
-  BlockBudget::Choice budget;
-  budget.capacity = 5;
-  budget.budgets_N = Tensor::empty({grid.groups()}, DType::i32);
-  std::fill_n(budget.budgets_N.data<std::int32_t>(), grid.groups(), 5);
-  return choose_blocks(execution, scores, grid, budget, {});
+// Five blocks where there are so many; the last head of each rank is dense.
+ChoiceInputs inputs_of(const Tensor& scores, const BlockGrid& grid, bool with_dense_head = false) {
+  ChoiceInputs inputs;
+  inputs.scores_BHNM = scores;
+  inputs.budget.capacity = with_dense_head ? grid.key_blocks() : 5;
+  inputs.budget.budgets_N = Tensor::empty({grid.groups()}, DType::i32);
+  std::fill_n(inputs.budget.budgets_N.data<std::int32_t>(), grid.groups(), 5);
+  if (!with_dense_head) return inputs;
+  inputs.dense_heads_H = Tensor::zeros({grid.heads}, DType::u8);
+  inputs.dense_heads_H.data<std::uint8_t>()[grid.heads - 1] = 1;
+  return inputs;
 }
 
 // What every rank finds, after `change` has had its way with the evidence of each.
-std::vector<std::string> findings(const std::function<void(int, ChoiceEvidence&)>& change) {
+std::vector<std::string> findings(const std::function<void(int, ChoiceEvidence&)>& change,
+                                  const std::function<void(ChoiceInputs&)>& choose_by = {}) {
   std::vector<std::string> found(3);
   run_ranks(3, [&](std::shared_ptr<Communicator> world) {
     const Mesh mesh(world, {.tensor = 3});
@@ -44,8 +50,9 @@ std::vector<std::string> findings(const std::function<void(int, ChoiceEvidence&)
     const BlockGrid grid = grid_of(2, 2);
     ExecutionContext execution;
     ChoiceEvidence evidence{.layer = 4, .x_TD = random_tensor({2 * kLength, 6}, 1)};
-    evidence.scores_BHNM = random_tensor({2, 2, kBlocks, kBlocks}, 10 + rank);
-    evidence.lists = chosen(execution, evidence.scores_BHNM, grid);
+    evidence.inputs = inputs_of(random_tensor({2, 2, kBlocks, kBlocks}, 10 + rank), grid);
+    if (choose_by) choose_by(evidence.inputs);
+    evidence.lists = choose_blocks(execution, grid, evidence.inputs);
     change(world->rank(), evidence);
     found[rank] = disagreement(execution, mesh, grid, evidence);
   });
@@ -86,13 +93,55 @@ TEST(ListAgreement, NoticesATieThatWasBrokenTheOtherWay) {
     for (std::int64_t i = 0; i < rising.numel(); ++i)
       rising.data<double>()[i] = static_cast<double>(i % kBlocks);
     ExecutionContext execution;
-    evidence.lists = chosen(execution, rising, grid_of(2, 2));
-    evidence.scores_BHNM = Tensor::zeros(rising.shape(), DType::f64);
+    evidence.lists = choose_blocks(execution, grid_of(2, 2), inputs_of(rising, grid_of(2, 2)));
+    evidence.inputs.scores_BHNM = Tensor::zeros(rising.shape(), DType::f64);
   });
   EXPECT_EQ(found[1],
             "tensor ranks disagree about the blocks of layer 4: sequence 0, head 4, group 5, entry "
             "1: rank 2 reads block 2, rank 1 makes of the same scores block 1");
   EXPECT_EQ(found[0] + found[2], "");
+}
+
+// A budget is not taken from the rank that is checked.
+TEST(ListAgreement, NoticesAListOfAnotherLength) {
+  const std::vector<std::string> found = findings([](int rank, ChoiceEvidence& evidence) {
+    if (rank != 1) return;
+    const std::int64_t list = 6;  // sequence 0, head 0
+    std::int32_t& count = evidence.lists.counts_BHN.data<std::int32_t>()[list];
+    EXPECT_EQ(count, 5);
+    evidence.lists.indices_BHNJ.data<std::int32_t>()[list * 5 + 4] = -1;
+    count = 4;
+  });
+  EXPECT_EQ(found[0],
+            "tensor ranks disagree about the blocks of layer 4: sequence 0, head 2, group 6, entry "
+            "4: rank 1 reads no further block, rank 0 makes of the same scores block 6");
+  EXPECT_EQ(found[1] + found[2], "");
+}
+
+// What skips or fills a list travels with the scores.
+TEST(ListAgreement, KnowsDenseAndSkippedHeads) {
+  const auto dense = [](ChoiceInputs& inputs) {
+    inputs = inputs_of(inputs.scores_BHNM, grid_of(2, 2), true);
+  };
+  const auto gated = [](ChoiceInputs& inputs) {
+    inputs.budget.head_threshold = 0.5;
+    inputs.head_scores_NH = Tensor::empty({2 * kBlocks, 2}, DType::f64);
+    for (std::int64_t i = 0; i < inputs.head_scores_NH.numel(); ++i)
+      inputs.head_scores_NH.data<double>()[i] =
+          inputs.scores_BHNM.data<double>()[i] > 0 ? 0.9 : 0.1;
+  };
+  const auto shorten = [](int rank, ChoiceEvidence& evidence) {
+    if (rank != 0) return;
+    auto* count = evidence.lists.counts_BHN.data<std::int32_t>();
+    while (*count == 0) ++count;
+    *count -= 1;
+  };
+  for (const std::function<void(ChoiceInputs&)>& choose_by :
+       {std::function<void(ChoiceInputs&)>(dense), std::function<void(ChoiceInputs&)>(gated)}) {
+    EXPECT_EQ(findings([](int, ChoiceEvidence&) {}, choose_by),
+              (std::vector<std::string>{"", "", ""}));
+    EXPECT_NE(findings(shorten, choose_by)[2], "");
+  }
 }
 
 TEST(ListAgreement, NoticesAnInputThatIsNotTheSameEverywhere) {
@@ -139,7 +188,7 @@ BlockLists choice_on(const Mesh& mesh) {
   Tape tape(execution, Tape::Mode::inference);
   const Variable scores =
       gate.scores(tape, mine(kBlocks, config.heads, 2), mine(kBlocks, config.kv_heads, 3), grid);
-  return chosen(execution, scores.value(), grid);
+  return choose_blocks(execution, grid, inputs_of(scores.value(), grid));
 }
 
 TEST(ListAgreement, ListsAreTheSameOnEveryLayout) {

@@ -53,14 +53,25 @@ class TrainerTest : public ::testing::Test {
     return result;
   }
 
-  // Gates alone, on the weights of `dense`, which this trains first.
-  RunConfig gates_config(const std::string& run, const RunConfig& dense) const {
-    RunConfig result = dense;
-    result.run = folder_.path() / run;
+  // Everything trains; the warm-up and the ramp end inside the run, on either side of a checkpoint.
+  RunConfig adaptive_config(const std::string& run, const std::string& dtype) const {
+    RunConfig result = config(run, dtype);
+    result.model.sequence = 64;
     result.model.mechanism = "adaptive";
     result.model.sparsity.key_block = result.model.sparsity.query_group = 16;
     result.model.sparsity.density = 0.6;
     result.model.sparsity.dense_heads = 0.0;
+    result.model.sparsity.head_gate = true;
+    result.model.sparsity.warmup_steps = 4;
+    result.model.sparsity.ramp_steps = 12;
+    return result;
+  }
+
+  // Gates alone, on the weights of `dense`.
+  RunConfig gates_config(const std::string& run, const RunConfig& dense) const {
+    RunConfig result = adaptive_config(run, dense.train.dtype);
+    result.model.sparsity.head_gate = false;
+    result.model.sparsity.warmup_steps = result.model.sparsity.ramp_steps = 0;
     result.train.only = "gates";
     result.train.init_from = dense.run;
     return result;
@@ -156,18 +167,23 @@ std::vector<double> losses(const RunConfig& config) {
   return result;
 }
 
+enum class Kind { dense, stable, adaptive, gates };
 struct Resumed {
   std::string name, dtype;
   MeshShape shape;
-  bool gates = false, stable = false;
+  Kind kind = Kind::dense;
 };
 class ResumeTest : public TrainerTest, public ::testing::WithParamInterface<Resumed> {};
 
 // A kill loses the steps since the last checkpoint and leaves their lines in metrics.jsonl.
 TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
-  const auto& [name, dtype, shape, gates, stable] = GetParam();
+  const auto& [name, dtype, shape, kind] = GetParam();
   RunConfig whole = config("whole", dtype), parts = config("parts", dtype);
-  if (gates) {
+  if (kind == Kind::adaptive) {
+    whole = adaptive_config("whole", dtype);
+    parts = adaptive_config("parts", dtype);
+  }
+  if (kind == Kind::gates) {
     RunConfig dense = config("dense", dtype);
     dense.model.sequence = 64;
     train_on(shape, dense);
@@ -175,8 +191,8 @@ TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
     parts = gates_config("parts", dense);
   }
   for (RunConfig* run : {&whole, &parts}) {
-    run->model.qk_norm = run->model.output_gate = stable;
-    if (stable) run->model.sigma_reparam = "all";
+    run->model.qk_norm = run->model.output_gate = kind == Kind::stable;
+    if (kind == Kind::stable) run->model.sigma_reparam = "all";
   }
   EXPECT_EQ(train_on(shape, whole), TrainingOutcome::finished);
   EXPECT_THROW(train_on(shape, parts, false,
@@ -196,17 +212,19 @@ TEST_P(ResumeTest, AKilledRunGoesOnAsIfNothingHadHappened) {
 
 void PrintTo(const Resumed& resumed, std::ostream* out) { *out << resumed.name; }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, ResumeTest,
-                         ::testing::Values(Resumed{"f32", "f32", grid(1, 1)},
-                                           Resumed{"f64", "f64", grid(1, 1)},
-                                           Resumed{"bf16_dp2", "bf16", grid(2, 1)},
-                                           Resumed{"f32_dp2_tp2", "f32", grid(2, 2)},
-                                           Resumed{"stable_bf16", "bf16", grid(1, 1), false, true},
-                                           Resumed{"stable_tp2", "f32", grid(1, 2), false, true},
-                                           Resumed{"gates", "f32", grid(1, 1), true},
-                                           Resumed{"gates_bf16_dp2", "bf16", grid(2, 1), true},
-                                           Resumed{"gates_dp2_tp2", "f32", grid(2, 2), true}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, ResumeTest,
+    ::testing::Values(Resumed{"f32", "f32", grid(1, 1)}, Resumed{"f64", "f64", grid(1, 1)},
+                      Resumed{"bf16_dp2", "bf16", grid(2, 1)},
+                      Resumed{"f32_dp2_tp2", "f32", grid(2, 2)},
+                      Resumed{"stable_bf16", "bf16", grid(1, 1), Kind::stable},
+                      Resumed{"stable_tp2", "f32", grid(1, 2), Kind::stable},
+                      Resumed{"adaptive", "f32", grid(1, 1), Kind::adaptive},
+                      Resumed{"adaptive_bf16_dp2_tp2", "bf16", grid(2, 2), Kind::adaptive},
+                      Resumed{"gates", "f32", grid(1, 1), Kind::gates},
+                      Resumed{"gates_bf16_dp2", "bf16", grid(2, 1), Kind::gates},
+                      Resumed{"gates_dp2_tp2", "f32", grid(2, 2), Kind::gates}),
+    [](const auto& info) { return info.param.name; });
 
 TEST_F(TrainerTest, AStopRequestOnOneRankSavesAndInterruptsAll) {
   const RunConfig whole = config("whole"), parts = config("parts");
@@ -321,6 +339,15 @@ TEST_F(TrainerTest, GatesTrainOnTheWeightsOfAnotherRunAndLeaveThemAsTheyAre) {
   }
 }
 
+void flip_last_byte(const std::filesystem::path& file) {
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekg(-1, std::ios::end);
+  const int byte = stream.get();
+  stream.seekp(-1, std::ios::end);
+  stream.put(static_cast<char>(byte ^ 1));
+  ASSERT_TRUE(stream.good());
+}
+
 TEST_F(TrainerTest, RefusesInitialWeightsThatDoNotFit) {
   RunConfig dense = config("dense");
   dense.model.sequence = 64;
@@ -357,6 +384,13 @@ TEST_F(TrainerTest, RefusesInitialWeightsThatDoNotFit) {
   RunConfig moved = gates;
   moved.data.path = other.path() / "shards";
   expect_refused(moved, "was trained with tokenizer");
+  // A checkpoint that is named itself is read to its last byte too.
+  RunConfig damaged = gates;
+  dense.run = folder_.path() / "dense";
+  damaged.train.init_from = checkpoint_of(dense, 20);
+  for (const auto& file : std::filesystem::recursive_directory_iterator(damaged.train.init_from))
+    if (file.path().extension() == ".h5") flip_last_byte(file.path());
+  expect_refused(damaged, "is damaged");
 }
 
 TEST_F(TrainerTest, RefusesToResumeAsSomethingElse) {
