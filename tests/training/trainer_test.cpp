@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <mutex>
@@ -256,6 +257,39 @@ TEST_F(TrainerTest, LearnsTheTextAndGivesTheSameCurveOnOtherLayouts) {
     // exceeds it at once.
     for (std::size_t i = 0; i < expected.size(); ++i)
       EXPECT_NEAR(actual[i], expected[i], 1e-4 * expected[i]) << shape.name() << " step " << i + 1;
+  }
+}
+
+// What the layers did, as metrics.jsonl says it of the steps that are logged and of validation.
+std::vector<nlohmann::json> layer_rows(const RunConfig& config) {
+  std::vector<nlohmann::json> rows;
+  for (const std::string& line : deterministic_metrics(config))
+    if (const auto row = nlohmann::json::parse(line); row.contains("layers"))
+      for (const nlohmann::json& layer : row.at("layers")) rows.push_back(layer);
+  return rows;
+}
+
+TEST_F(TrainerTest, WritesTheSameLayerStatisticsOnEveryLayout) {
+  RunConfig alone = adaptive_config("alone", "f64");
+  alone.train.batch = 4;
+  alone.model.sparsity.distill_share = 1.0;
+  train_on(grid(1, 1), alone);
+  const std::vector<nlohmann::json> expected = layer_rows(alone);
+  ASSERT_GE(expected.size(), 2u);
+  for (const MeshShape& shape : {grid(2, 1), grid(1, 2), grid(2, 2)}) {
+    RunConfig split = alone;
+    split.run = folder_.path() / shape.name();
+    train_on(shape, split);
+    const std::vector<nlohmann::json> actual = layer_rows(split);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_EQ(actual[i].size(), expected[i].size());
+      EXPECT_GE(expected[i].size(), 8u);
+      for (const auto& [key, value] : expected[i].items()) {
+        const double number = value, other = actual[i].at(key);
+        EXPECT_NEAR(other, number, 1e-9 * std::abs(number)) << shape.name() << ' ' << key;
+      }
+    }
   }
 }
 
