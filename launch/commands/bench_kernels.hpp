@@ -1,6 +1,7 @@
 // `filigree bench kernels`: what every kernel implementation reaches on this machine.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,5 +40,7 @@ struct KernelMeasurement {
 // Every op whose "name shape dtype" contains `filter`.
 std::vector<KernelMeasurement> measure_kernels(const MachinePeaks& peaks, int threads,
                                                const std::string& filter);
+// The ops that have a case.
+std::set<std::string> measured_ops();
 
 }  // namespace filigree

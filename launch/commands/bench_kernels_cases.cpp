@@ -1,129 +1,26 @@
 // The cases of `filigree bench kernels`: every op at a shape of training, large enough to leave the
 // caches where memory is what limits it.
 #include <cmath>
-#include <functional>
-#include <limits>
 
+#include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/attention/attention.hpp"
+#include "kernels/elementwise/elementwise.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/random/normal_fill.hpp"
 #include "kernels/rope/rope.hpp"
-#include "launch/commands/bench_kernels.hpp"
-#include "launch/commands/bench_timing.hpp"
+#include "launch/commands/bench_kernels_suite.hpp"
 
 namespace filigree {
-
 namespace {
 
-// Values in [-1, 1) from a multiplicative hash of the index: a benchmark needs plain numbers
-// quickly, not good ones.
-Tensor some_values(const Shape& shape, DType dtype) {
-  const Tensor values = Tensor::empty(shape, DType::f32);
-  float* const data = values.data<float>();
-  for (std::int64_t i = 0; i < values.numel(); ++i)
-    data[i] = float((std::uint32_t(i) * 2654435761u) >> 8) / float(1 << 23) - 1.0f;
-  return dtype == DType::f32 ? values : values.to(dtype);
-}
-
-Tensor some_ids(std::int64_t count, std::int64_t limit) {
-  const Tensor ids = Tensor::empty({count}, DType::i32);
-  for (std::int64_t i = 0; i < count; ++i)
-    ids.data<std::int32_t>()[i] = std::int32_t((std::uint32_t(i) * 2654435761u >> 4) % limit);
-  return ids;
-}
-
-// Largest difference over largest value, of the worst of the outputs. NaN where one is a number and
-// the other is not.
-double relative_error(const std::vector<Tensor>& got, const std::vector<Tensor>& expected) {
-  double worst = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const Tensor a = got[i].to(DType::f64), b = expected[i].to(DType::f64);
-    double difference = 0, size = 0;
-    for (std::int64_t e = 0; e < a.numel(); ++e) {
-      const double x = a.data<double>()[e], y = b.data<double>()[e];
-      if (x == y) continue;
-      if (!std::isfinite(x - y)) return std::numeric_limits<double>::quiet_NaN();
-      difference = std::max(difference, std::abs(x - y));
-    }
-    for (const double value : b.span<double>())
-      if (std::isfinite(value)) size = std::max(size, std::abs(value));
-    worst = std::max(worst, size == 0 ? difference : difference / size);
-  }
-  return worst;
-}
-
-class Bench {
- public:
-  Bench(const MachinePeaks& peaks, int threads, std::string filter)
-      : peaks_(peaks), filter_(std::move(filter)) {
-    context_.num_threads = threads;
-  }
-
-  // build makes the same arguments every time; outputs names the tensors that are compared.
-  template <class Op>
-  void add(const std::string& shape, DType dtype, bool memory_bound,
-           const std::function<typename Op::Arguments()>& build,
-           const std::function<std::vector<Tensor>(const typename Op::Arguments&)>& outputs) {
-    const std::string title = str(Op::name, ' ', shape, ' ', name_of(dtype));
-    if (title.find(filter_) == std::string::npos) return;
-    const typename Op::Arguments arguments = build();
-    const std::string_view picked = select_implementation<Op>(arguments, context_).name;
-    std::vector<Tensor> expected;
-    for (const Implementation<Op>& candidate : kernel_table().implementations<Op>()) {
-      if (candidate.device != context_.device.kind) continue;
-      KernelMeasurement row;
-      row.op = Op::name, row.shape = shape, row.implementation = candidate.name;
-      row.dtype = dtype, row.memory_bound = memory_bound;
-      row.picked = candidate.name == picked;
-      if (const auto reason = candidate.reject(arguments, context_)) {
-        row.rejected = *reason;
-      } else {
-        const typename Op::Arguments fresh = build();
-        const double first = seconds_of([&] { candidate.run(fresh, context_); });
-        const bool is_reference = candidate.name == "reference";
-        if (is_reference)
-          expected = outputs(fresh);
-        else if (!expected.empty())
-          row.error = relative_error(outputs(fresh), expected);
-        // The reference is timed by its one call: it is slow, and only the scale of its time is of
-        // interest.
-        rate(row, Op::work(arguments),
-             is_reference ? first : fastest_call(0.08, [&] { candidate.run(fresh, context_); }));
-      }
-      rows.push_back(std::move(row));
-    }
-  }
-
-  std::vector<KernelMeasurement> rows;
-
- private:
-  void rate(KernelMeasurement& row, const Work& work, double seconds) const {
-    row.seconds = seconds;
-    row.gflops = double(work.flops) / seconds * 1e-9;
-    row.gbs = double(work.bytes) / seconds * 1e-9;
-    row.share_of_peak =
-        row.memory_bound ? row.gbs / peaks_.memory_gbs : row.gflops / compute_peak(row);
-  }
-  // bf16 products run on instructions of their own; everything else in bf16 computes in f32.
-  double compute_peak(const KernelMeasurement& row) const {
-    if (row.dtype == DType::f64) return peaks_.isas.back().f64_gflops;
-    const bool bf16_units =
-        row.dtype == DType::bf16 && row.op == Matmul::name && peaks_.bf16_gemm_gflops > 0;
-    return bf16_units ? peaks_.bf16_gemm_gflops : peaks_.isas.back().f32_gflops;
-  }
-
-  const MachinePeaks& peaks_;
-  std::string filter_;
-  ExecutionContext context_;
-};
-
-void add_matmul(Bench& bench, std::int64_t m, std::int64_t n, std::int64_t k, bool transpose_b,
-                DType dtype) {
-  bench.add<Matmul>(
+void add_matmul(KernelSuite& suite, std::int64_t m, std::int64_t n, std::int64_t k,
+                bool transpose_b, DType dtype) {
+  suite.add<Matmul>(
       str(m, "x", n, "x", k, transpose_b ? " b^T" : ""), dtype, false,
       [=] {
         return Matmul::Arguments{some_values({m, k}, dtype),
@@ -144,20 +41,20 @@ AttentionForward::Arguments attention_arguments(const AttentionShape& s, DType d
           Tensor::zeros({s.batch, s.query_heads, s.query_length}, accumulation_dtype(dtype))};
 }
 
-void add_attention(Bench& bench, std::int64_t queries, std::int64_t keys, std::int64_t heads,
+void add_attention(KernelSuite& suite, std::int64_t queries, std::int64_t keys, std::int64_t heads,
                    std::int64_t kv_heads, DType dtype) {
   const std::int64_t dim = 64;
   const AttentionShape s{
       1, queries, keys, heads, kv_heads, dim, keys - queries, true, 1 / std::sqrt(double(dim))};
   const std::string shape = str(queries, " of ", keys, ", ", heads, "/", kv_heads, " heads of ",
                                 dim, queries < keys ? " (decode)" : "");
-  bench.add<AttentionForward>(
+  suite.add<AttentionForward>(
       shape, dtype, queries < keys, [=] { return attention_arguments(s, dtype); },
       [](const AttentionForward::Arguments& a) {
         return std::vector{a.o_THK, a.lse_BHS};
       });
   if (queries < keys) return;
-  bench.add<AttentionBackward>(
+  suite.add<AttentionBackward>(
       shape, dtype, false,
       [=] {
         const auto f = attention_arguments(s, dtype);
@@ -179,10 +76,10 @@ void add_attention(Bench& bench, std::int64_t queries, std::int64_t keys, std::i
       });
 }
 
-void add_rms_norm(Bench& bench, DType dtype) {
+void add_rms_norm(KernelSuite& suite, DType dtype) {
   const Shape shape{8192, 1024};
   const DType acc = accumulation_dtype(dtype);
-  bench.add<RmsNormForward>(
+  suite.add<RmsNormForward>(
       "8192x1024", dtype, true,
       [=] {
         return RmsNormForward::Arguments{some_values(shape, dtype), some_values({1024}, dtype),
@@ -191,7 +88,7 @@ void add_rms_norm(Bench& bench, DType dtype) {
       [](const RmsNormForward::Arguments& a) {
         return std::vector{a.y_TD, a.r_T};
       });
-  bench.add<RmsNormBackward>(
+  suite.add<RmsNormBackward>(
       "8192x1024", dtype, true,
       [=] {
         const Tensor r = Tensor::empty({8192}, acc);
@@ -205,16 +102,16 @@ void add_rms_norm(Bench& bench, DType dtype) {
       });
 }
 
-void add_swiglu(Bench& bench, DType dtype) {
+void add_swiglu(KernelSuite& suite, DType dtype) {
   const Shape shape{4096, 2048};
-  bench.add<SwigluForward>(
+  suite.add<SwigluForward>(
       "4096x2048", dtype, true,
       [=] {
         return SwigluForward::Arguments{some_values(shape, dtype), some_values(shape, dtype),
                                         Tensor::zeros(shape, dtype)};
       },
       [](const SwigluForward::Arguments& a) { return std::vector{a.y_TF}; });
-  bench.add<SwigluBackward>(
+  suite.add<SwigluBackward>(
       "4096x2048", dtype, true,
       [=] {
         return SwigluBackward::Arguments{some_values(shape, dtype), some_values(shape, dtype),
@@ -226,9 +123,9 @@ void add_swiglu(Bench& bench, DType dtype) {
       });
 }
 
-void add_rope(Bench& bench, DType dtype) {
+void add_rope(KernelSuite& suite, DType dtype) {
   const Shape shape{8192, 1024};
-  bench.add<Rope>(
+  suite.add<Rope>(
       "8192, 16 heads of 64", dtype, true,
       [=] {
         return Rope::Arguments{some_values(shape, dtype), some_ids(8192, 8192),
@@ -237,10 +134,10 @@ void add_rope(Bench& bench, DType dtype) {
       [](const Rope::Arguments& a) { return std::vector{a.y_THK}; });
 }
 
-void add_embedding(Bench& bench, DType dtype) {
+void add_embedding(KernelSuite& suite, DType dtype) {
   const std::int64_t tokens = 8192, rows = 8192, width = 1024;
   const DType acc = accumulation_dtype(dtype);
-  bench.add<EmbeddingForward>(
+  suite.add<EmbeddingForward>(
       "8192 of 8192x1024", dtype, true,
       [=] {
         return EmbeddingForward::Arguments{some_ids(tokens, rows),
@@ -248,7 +145,7 @@ void add_embedding(Bench& bench, DType dtype) {
                                            Tensor::zeros({tokens, width}, dtype)};
       },
       [](const EmbeddingForward::Arguments& a) { return std::vector{a.y_TD}; });
-  bench.add<EmbeddingBackward>(
+  suite.add<EmbeddingBackward>(
       "8192 of 8192x1024", dtype, true,
       [=] {
         return EmbeddingBackward::Arguments{some_ids(tokens, rows),
@@ -258,10 +155,10 @@ void add_embedding(Bench& bench, DType dtype) {
       [](const EmbeddingBackward::Arguments& a) { return std::vector{a.dw_VD}; });
 }
 
-void add_cross_entropy(Bench& bench, DType dtype) {
+void add_cross_entropy(KernelSuite& suite, DType dtype) {
   const std::int64_t tokens = 1024, vocabulary = 8192;
   const DType acc = accumulation_dtype(dtype);
-  bench.add<CrossEntropyStatistics>(
+  suite.add<CrossEntropyStatistics>(
       "1024x8192", dtype, true,
       [=] {
         return CrossEntropyStatistics::Arguments{
@@ -272,7 +169,7 @@ void add_cross_entropy(Bench& bench, DType dtype) {
       [](const CrossEntropyStatistics::Arguments& a) {
         return std::vector{a.max_T, a.sum_T, a.target_T};
       });
-  bench.add<CrossEntropyGradient>(
+  suite.add<CrossEntropyGradient>(
       "1024x8192", dtype, true,
       [=] {
         return CrossEntropyGradient::Arguments{
@@ -283,9 +180,9 @@ void add_cross_entropy(Bench& bench, DType dtype) {
       [](const CrossEntropyGradient::Arguments& a) { return std::vector{a.logits_TV.clone()}; });
 }
 
-void add_adamw(Bench& bench) {
+void add_adamw(KernelSuite& suite) {
   const Shape shape{8 << 20};
-  bench.add<AdamW>(
+  suite.add<AdamW>(
       "8388608 + bf16 copy", DType::f32, true,
       [=] {
         AdamW::Arguments a;
@@ -300,28 +197,108 @@ void add_adamw(Bench& bench) {
       });
 }
 
+void add_elementwise(KernelSuite& suite, DType dtype) {
+  const Shape shape{8192, 1024};
+  const auto tensor = [=] { return some_values(shape, dtype); };
+  suite.add<Add>(
+      "8192x1024", dtype, true,
+      [=] {
+        return Add::Arguments{tensor(), tensor(), tensor()};
+      },
+      [](const Add::Arguments& a) { return std::vector{a.y}; });
+  suite.add<Scale>(
+      "8192x1024", dtype, true,
+      [=] {
+        return Scale::Arguments{tensor(), tensor(), 0.5};
+      },
+      [](const Scale::Arguments& a) { return std::vector{a.y}; });
+  suite.add<Dropout>(
+      "8192x1024", dtype, true,
+      [=] {
+        Dropout::Arguments a;
+        a.x_TD = tensor(), a.y_TD = tensor(), a.rate = 0.1;
+        return a;
+      },
+      [](const Dropout::Arguments& a) { return std::vector{a.y_TD}; });
+  if (dtype != DType::f32) return;
+  suite.add<Dot>(
+      "8192x1024", dtype, true,
+      [=] {
+        return Dot::Arguments{tensor(), tensor(), Tensor::zeros({1}, DType::f64)};
+      },
+      [](const Dot::Arguments& a) { return std::vector{a.sum.clone()}; });
+  suite.add<SumSquares>(
+      "8192x1024", dtype, true,
+      [=] {
+        return SumSquares::Arguments{tensor(), Tensor::zeros({1}, DType::f64)};
+      },
+      [](const SumSquares::Arguments& a) { return std::vector{a.sum.clone()}; });
+  suite.add<NormalFill>(
+      "1024x1024", dtype, true,
+      [=] {
+        NormalFill::Arguments a;
+        a.x_RC = Tensor::zeros({1024, 1024}, dtype), a.global_columns = 1024;
+        return a;
+      },
+      [](const NormalFill::Arguments& a) { return std::vector{a.x_RC}; });
+}
+
+void add_sigmoid_gate(KernelSuite& suite, DType dtype) {
+  const Shape shape{4096, 2048};
+  const auto tensor = [=] { return some_values(shape, dtype); };
+  suite.add<SigmoidGateForward>(
+      "4096x2048", dtype, true,
+      [=] {
+        return SigmoidGateForward::Arguments{tensor(), tensor(), tensor()};
+      },
+      [](const SigmoidGateForward::Arguments& a) { return std::vector{a.y_TF}; });
+  suite.add<SigmoidGateBackward>(
+      "4096x2048", dtype, true,
+      [=] {
+        return SigmoidGateBackward::Arguments{tensor(), tensor(), tensor(), tensor(), tensor()};
+      },
+      [](const SigmoidGateBackward::Arguments& a) {
+        return std::vector{a.dx_TF, a.dgate_TF};
+      });
+}
+
+void add_all_cases(KernelSuite& suite) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    add_matmul(suite, 1024, 1024, 256, true, dtype);
+    add_matmul(suite, 256, 1024, 1024, false, dtype);
+  }
+  add_matmul(suite, 512, 512, 256, true, DType::f64);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
+    add_attention(suite, 1024, 1024, 4, 2, dtype);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    add_attention(suite, 1, 8192, 8, 8, dtype);
+    add_rms_norm(suite, dtype);
+    add_swiglu(suite, dtype);
+    add_rope(suite, dtype);
+    add_embedding(suite, dtype);
+    add_cross_entropy(suite, dtype);
+  }
+  add_adamw(suite);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    add_elementwise(suite, dtype);
+    add_sigmoid_gate(suite, dtype);
+    add_gate_cases(suite, dtype);
+  }
+}
+
 }  // namespace
 
 std::vector<KernelMeasurement> measure_kernels(const MachinePeaks& peaks, int threads,
                                                const std::string& filter) {
-  Bench bench(peaks, threads, filter);
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    add_matmul(bench, 1024, 1024, 256, true, dtype);
-    add_matmul(bench, 256, 1024, 1024, false, dtype);
-  }
-  add_matmul(bench, 512, 512, 256, true, DType::f64);
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
-    add_attention(bench, 1024, 1024, 4, 2, dtype);
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    add_attention(bench, 1, 8192, 8, 8, dtype);
-    add_rms_norm(bench, dtype);
-    add_swiglu(bench, dtype);
-    add_rope(bench, dtype);
-    add_embedding(bench, dtype);
-    add_cross_entropy(bench, dtype);
-  }
-  add_adamw(bench);
-  return std::move(bench.rows);
+  KernelSuite suite(peaks, threads, filter);
+  add_all_cases(suite);
+  return std::move(suite.rows);
+}
+
+std::set<std::string> measured_ops() {
+  KernelSuite suite;
+  add_all_cases(suite);
+  return std::move(suite.ops);
 }
 
 }  // namespace filigree
