@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "kernels/elementwise/vector_math.hpp"
 #include "kernels/gate/head_gate.hpp"
@@ -102,24 +103,53 @@ double dot(const T* x, const T* y, std::int64_t count) {
   return sum;
 }
 
+// What group `row` of all sequences is multiplied by, per head; 1 where the gate has no say.
+template <class A>
+std::vector<A> head_factors(const BlockGrid& grid, const Tensor& s, const Tensor& dense_heads,
+                            std::int64_t row) {
+  std::vector<A> factors(static_cast<std::size_t>(grid.heads), A{1});
+  for (std::int64_t h = 0; h < grid.heads; ++h)
+    if (is_head_gated(grid, dense_heads, row / grid.groups(), h, row % grid.groups()))
+      factors[static_cast<std::size_t>(h)] = s.data<A>()[row * grid.heads + h];
+  return factors;
+}
+
+// Tokens outside, heads inside: rows are read and written as they lie in memory.
+template <class T>
+void scale_forward(const ScaleHeads::Arguments& a, const ExecutionContext& context) {
+  using A = Accumulator<T>;
+  const std::int64_t H = a.grid.heads, K = a.o_THK.dim(1) / H;
+  const T* const o = a.o_THK.data<T>();
+  T* const y = a.y_THK.data<T>();
+  for_each_group(context, a.grid, H * K, [&](std::int64_t row, BlockRange rows) {
+    const std::vector<A> factors = head_factors<A>(a.grid, a.s_NH, a.dense_heads_H, row);
+    for (std::int64_t i = rows.begin * H; i < rows.end * H; ++i) {
+      const A factor = factors[static_cast<std::size_t>(i % H)];
+      vector_loop(i * K, (i + 1) * K, [=](std::int64_t d) { y[d] = T(factor * widened(o[d])); });
+    }
+  });
+}
+
 template <class T>
 void scale_backward(const ScaleHeadsBackward::Arguments& a, const ExecutionContext& context) {
   using A = Accumulator<T>;
   const std::int64_t H = a.grid.heads, K = a.o_THK.dim(1) / H, N = a.grid.groups();
+  const T *const o = a.o_THK.data<T>(), *const dy = a.dy_THK.data<T>();
+  T* const d_o = a.do_THK.data<T>();
+  A* const ds = a.ds_NH.data<A>();
   for_each_group(context, a.grid, H * K, [&](std::int64_t row, BlockRange rows) {
-    for (std::int64_t h = 0; h < H; ++h) {
-      const bool gated = is_head_gated(a.grid, a.dense_heads_H, row / N, h, row % N);
-      const A factor = gated ? a.s_NH.data<A>()[row * H + h] : A{1};
-      double sum = 0;  // a long sum of terms of either sign
-      for (std::int64_t t = rows.begin; t < rows.end; ++t) {
-        const std::int64_t at = (t * H + h) * K;
-        const T* const dy = a.dy_THK.data<T>() + at;
-        T* const d_o = a.do_THK.data<T>() + at;
-        vector_loop(0, K, [=](std::int64_t d) { d_o[d] = T(factor * widened(dy[d])); });
-        if (gated) sum += dot(dy, a.o_THK.data<T>() + at, K);
-      }
-      a.ds_NH.data<A>()[row * H + h] = static_cast<A>(sum);
+    const std::vector<A> factors = head_factors<A>(a.grid, a.s_NH, a.dense_heads_H, row);
+    std::vector<double> sums(factors.size());  // long sums of terms of either sign
+    for (std::int64_t i = rows.begin * H; i < rows.end * H; ++i) {
+      const auto h = static_cast<std::size_t>(i % H);
+      const A factor = factors[h];
+      vector_loop(i * K, (i + 1) * K, [=](std::int64_t d) { d_o[d] = T(factor * widened(dy[d])); });
+      sums[h] += dot(dy + i * K, o + i * K, K);
     }
+    for (std::int64_t h = 0; h < H; ++h)
+      ds[row * H + h] = is_head_gated(a.grid, a.dense_heads_H, row / N, h, row % N)
+                            ? static_cast<A>(sums[static_cast<std::size_t>(h)])
+                            : A{0};
   });
 }
 
@@ -168,22 +198,7 @@ void HeadGateBackward::cpu(const Arguments& a, ExecutionContext& context) {
 }
 
 void ScaleHeads::cpu(const Arguments& a, ExecutionContext& context) {
-  visit_floating(a.o_THK.dtype(), [&](auto type) {
-    using T = decltype(type);
-    using A = Accumulator<T>;
-    const std::int64_t H = a.grid.heads, K = a.o_THK.dim(1) / H, N = a.grid.groups();
-    for_each_group(context, a.grid, H * K, [&](std::int64_t row, BlockRange rows) {
-      for (std::int64_t h = 0; h < H; ++h) {
-        const bool gated = is_head_gated(a.grid, a.dense_heads_H, row / N, h, row % N);
-        const A factor = gated ? a.s_NH.data<A>()[row * H + h] : A{1};
-        for (std::int64_t t = rows.begin; t < rows.end; ++t) {
-          const T* const o = a.o_THK.data<T>() + (t * H + h) * K;
-          T* const y = a.y_THK.data<T>() + (t * H + h) * K;
-          vector_loop(0, K, [=](std::int64_t d) { y[d] = T(factor * widened(o[d])); });
-        }
-      }
-    });
-  });
+  visit_floating(a.o_THK.dtype(), [&](auto type) { scale_forward<decltype(type)>(a, context); });
 }
 
 void ScaleHeadsBackward::cpu(const Arguments& a, ExecutionContext& context) {

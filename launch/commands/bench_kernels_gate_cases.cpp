@@ -19,7 +19,7 @@ namespace filigree {
 namespace {
 
 constexpr std::int64_t kTokens = 8192, kHeads = 8, kDim = 64, kBlock = 64;
-constexpr std::int64_t kBlocks = kTokens / kBlock, kSampled = kBlocks / 8;
+constexpr std::int64_t kBlocks = kTokens / kBlock, kSampled = kBlocks / 32;
 constexpr double kDensity = 0.1;
 constexpr const char* kShape = "8192, 8 heads of 64, blocks of 64";
 
