@@ -115,7 +115,9 @@ void add_sparsity_learning(Options& options, SparsityConfig& sparsity) {
 
 void add_sparsity_layouts(Options& options, SparsityConfig& sparsity) {
   options.add("sparsity.local_blocks", &sparsity.local_blocks,
-              count("window of a fixed layout; 0: its authors' choice", "blocks", 0));
+              count("window of a fixed layout, 0: its authors' choice; blocks before a group that "
+                    "adaptive always reads, 0: one",
+                    "blocks", 0));
   options.add("sparsity.global_blocks", &sparsity.global_blocks,
               count("blocks of a fixed layout that all later ones read", "blocks", 0));
   options.add("sparsity.random_blocks", &sparsity.random_blocks,

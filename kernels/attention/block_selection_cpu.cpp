@@ -34,7 +34,7 @@ void load_keys(const GroupBlocks& blocks, const A* z, Key<A>* keys) {
               [=](std::int64_t m) { key[m] = key_of(z[m]); });
   std::fill(key + blocks.diagonal.begin, key + blocks.diagonal.end, kForced);
   if (blocks.first >= 0) key[blocks.first] = kForced;
-  if (blocks.previous >= 0) key[blocks.previous] = kForced;
+  std::fill(key + blocks.local.begin, key + blocks.local.end, kForced);
 }
 
 template <class K>

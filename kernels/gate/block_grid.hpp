@@ -20,6 +20,9 @@ struct BlockGrid {
   bool causal = true;
   // Causal grids of equal groups and blocks only: a choice may see its whole group (GroupBlocks).
   bool block_causal = false;
+  // Finished blocks before the diagonal that every group reads (GroupBlocks). Causal grids whose
+  // choice sees no more than a group's first token.
+  std::int64_t local_blocks = 1;
   // Optional i32 [B*Sk]: where the document of the token at this position begins in its sequence.
   // Causal grids only.
   Tensor document_begin_T;
@@ -50,23 +53,24 @@ struct BlockRange {
 //
 // Causal: candidates are the blocks that are finished before the block of the group's first token,
 // so that neither their pooled keys nor the choice see a token after that one; the blocks from
-// there to the group's last token, the diagonal, are always read. So are the block before the
-// diagonal and the first block of the document. Where a document begins inside a block, that
-// block's pooled key mixes two documents: it is the first block, hence read, but no candidate.
+// there to the group's last token, the diagonal, are always read. So are the local_blocks blocks
+// before the diagonal and the first block of the document. Where a document begins inside a block,
+// that block's pooled key mixes two documents: it is the first block, hence read, but no candidate.
 // Block-causal: the diagonal block is a candidate too, since the choice may see all of the group's
 // tokens; it is always read, and no other block is. A block in which a document begins is again no
 // candidate; where the group's document begins in it, it is read as the first block.
 // Not causal: every block is a candidate and only the diagonal is always read.
 struct GroupBlocks {
-  BlockRange allowed;                      // what a dense head lists
-  BlockRange candidates;                   // blocks that have a score
-  BlockRange diagonal;                     // blocks that overlap the group
-  std::int64_t first = -1, previous = -1;  // forced outside the diagonal, distinct; -1: none
+  BlockRange allowed;       // what a dense head lists
+  BlockRange candidates;    // blocks that have a score
+  BlockRange diagonal;      // blocks that overlap the group
+  BlockRange local;         // forced blocks before the diagonal
+  std::int64_t first = -1;  // forced outside both; -1: none
 
   bool is_forced(std::int64_t m) const {
-    return diagonal.contains(m) || m == first || m == previous;
+    return diagonal.contains(m) || local.contains(m) || m == first;
   }
-  std::int64_t forced() const { return diagonal.size() + (first >= 0) + (previous >= 0); }
+  std::int64_t forced() const { return diagonal.size() + local.size() + (first >= 0); }
 };
 
 // Whether another document begins inside group n.
@@ -101,12 +105,15 @@ inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int6
   }
   if (blocks.allowed.begin < last && (is_mixed || !grid.block_causal))
     blocks.first = blocks.allowed.begin;
-  if (blocks.allowed.begin < last - 1 && !grid.block_causal) blocks.previous = last - 1;
+  if (!grid.block_causal)
+    blocks.local = {std::min(last, std::max(blocks.allowed.begin + 1, last - grid.local_blocks)),
+                    last};
   return blocks;
 }
 
 inline void check_grid(ArgumentCheck& check, const BlockGrid& grid) {
   check.require(grid.batch >= 0 && grid.heads >= 0 && grid.query_length >= 0, "negative sizes")
+      .require(grid.local_blocks >= 0, "local_blocks ", grid.local_blocks)
       .require(grid.query_block > 0 && grid.key_block > 0, "query_block ", grid.query_block,
                ", key_block ", grid.key_block, "; both are positive")
       .require(!grid.causal || grid.query_offset + grid.query_length <= grid.key_length,

@@ -49,11 +49,11 @@ void backward(const SoftGateBiasBackward::Arguments& a) {
     if (row.best < 0) continue;
     const A* dbias = a.dbias_BHNJ.data<A>() + i * J;
     A* dz = a.dz_BHNM.data<A>() + i * M;
-    A sum = 0;
+    A others = 0;  // the best slot's own term cancels
     for (std::int64_t s = 0; s < row.count; ++s)
-      if (row.has_score(s)) sum += dbias[s];
+      if (row.has_score(s) && s != row.best) others += dbias[s];
     for (std::int64_t s = 0; s < row.count; ++s)
-      if (row.has_score(s)) dz[row.indices[s]] += s == row.best ? dbias[s] - sum : dbias[s];
+      if (row.has_score(s)) dz[row.indices[s]] += s == row.best ? -others : dbias[s];
   }
 }
 

@@ -149,8 +149,9 @@ AdaptiveMechanism::Choice AdaptiveMechanism::decode(Tape& tape, const AttentionI
 
 Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) const {
   AttentionPattern pattern = pattern_within_documents(input);
-  const BlockGrid grid =
+  BlockGrid grid =
       grid_of(input.shape, pattern.document_begin_T, config_.query_group, config_.key_block);
+  grid.local_blocks = config_.local_blocks_before();
   pattern.window = config_.window;
   pattern.sinks = config_.sinks;
   if (input.state) {

@@ -139,7 +139,7 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   if (teaches) work = execution.work;
   if (!batch.statistics) return;
   add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
-  observe_pattern(execution, input.shape, pattern, statistics, grid.block_causal);
+  observe_pattern(execution, input.shape, grid, pattern, statistics);
   if (config.head_gate) add_skipped_heads(grid, pattern.lists, inputs.dense_heads_H, statistics);
   statistics.divergence_rows = sum_of(term.total);
   statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;

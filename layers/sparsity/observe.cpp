@@ -86,14 +86,12 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
 }
 
 void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
-                     const AttentionPattern& pattern, LayerStatistics& statistics,
-                     bool block_causal) {
+                     const BlockGrid& grid, const AttentionPattern& pattern,
+                     LayerStatistics& statistics) {
   statistics.pairs += static_cast<double>(visited_pairs(shape, pattern));
   statistics.allowed_pairs += static_cast<double>(allowed_pairs(shape, pattern));
   const BlockLists& lists = pattern.lists;
   if (!lists.defined()) return;
-  BlockGrid grid = grid_of(shape, pattern.document_begin_T, lists.query_block, lists.key_block);
-  grid.block_causal = block_causal;
   const Shape heads{shape.query_heads};
   const Tensor pairs = execution.empty(heads, DType::i64);
   const Tensor blocks = execution.empty(heads, DType::i64);
@@ -113,7 +111,10 @@ void observe(ExecutionContext& execution, const AttentionInput& input,
              const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer) {
   const WorkLog before = execution.work;  // measuring is no work of the model
   LayerStatistics statistics;
-  observe_pattern(execution, input.shape, pattern, statistics);
+  const BlockLists& lists = pattern.lists;
+  const BlockGrid read =
+      grid_of(input.shape, pattern.document_begin_T, lists.query_block, lists.key_block);
+  observe_pattern(execution, input.shape, read, pattern, statistics);
   const BlockGrid grid =
       grid_of(input.shape, pattern.document_begin_T, config.query_group, config.key_block);
   make_teacher(execution, input, grid, sampled_groups(grid, config.distill_share, input.batch.step),

@@ -23,10 +23,11 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
                          const BlockGrid& grid, const Tensor& groups_R, const Tensor& dense_heads_H,
                          LayerStatistics* statistics);
 
-// Adds pairs and, where the pattern has lists, listed blocks and those that BlockGrid forces.
+// Adds pairs and, where the pattern has lists, which are of `grid`, listed blocks and those that
+// the grid forces.
 void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
-                     const AttentionPattern& pattern, LayerStatistics& statistics,
-                     bool block_causal = false);
+                     const BlockGrid& grid, const AttentionPattern& pattern,
+                     LayerStatistics& statistics);
 
 // All that can be said without a gate, written to the layer's entry of input.batch.statistics.
 void observe(ExecutionContext& execution, const AttentionInput& input,

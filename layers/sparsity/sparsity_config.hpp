@@ -29,13 +29,18 @@ struct SparsityConfig {
   std::int64_t warmup_steps = 0;  // steps with dense attention at the start
   std::int64_t ramp_steps = 0;    // steps over which the density then falls from 1 to its target
 
-  // Fixed layouts, in blocks of key_block tokens.
-  std::int64_t local_blocks = 0;   // window; 0: what the layout's authors chose
+  // Window, in blocks of key_block tokens: of a fixed layout, 0 for what its authors chose; before
+  // a group's own blocks for adaptive, 0 for one.
+  std::int64_t local_blocks = 0;
+  // Fixed layouts, in blocks.
   std::int64_t global_blocks = 1;  // read by every later block
   std::int64_t random_blocks = 1;  // per row of deepspeed_bigbird
   std::int64_t stride_blocks = 8;  // of s2_strided
   std::int64_t head_patterns =
       1;  // of deepspeed_fixed: heads take turns in which blocks are global
+
+  // What BlockGrid::local_blocks is for adaptive.
+  std::int64_t local_blocks_before() const { return local_blocks == 0 ? 1 : local_blocks; }
 
   // Of a mechanism that can.
   bool distills() const { return learn == "distill" || learn == "both" || learn == "auto"; }

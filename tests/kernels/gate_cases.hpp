@@ -35,15 +35,21 @@ inline BlockGrid block_causal(BlockGrid grid) {
 inline std::string describe(const BlockGrid& grid) {
   return str("batch ", grid.batch, " heads ", grid.heads, " length ", grid.query_length, " offset ",
              grid.query_offset, " groups of ", grid.query_block, " blocks of ", grid.key_block,
-             grid.causal ? "" : ", not causal", grid.block_causal ? ", block-causal" : "",
+             " local ", grid.local_blocks, grid.causal ? "" : ", not causal",
+             grid.block_causal ? ", block-causal" : "",
              grid.document_begin_T.defined() ? ", with documents" : "");
 }
 
 // Groups of 1, 16, 64 and 128, blocks of 16, 64 and 128, lengths that are multiples and that are
-// not, one token and none, documents, a later part of a sequence, and an encoder.
+// not, one token and none, documents, a later part of a sequence, other numbers of local blocks,
+// and an encoder.
 inline std::vector<BlockGrid> gate_grids() {
   BlockGrid later = grid_of(2, 2, 230, 16, 16);
   later.query_length = 40, later.query_offset = 190;
+  const auto with_local = [](BlockGrid grid, std::int64_t blocks) {
+    grid.local_blocks = blocks;
+    return grid;
+  };
   return {grid_of(1, 2, 0, 16, 16),
           grid_of(2, 1, 1, 1, 16),
           grid_of(1, 2, 100, 1, 16),
@@ -59,6 +65,9 @@ inline std::vector<BlockGrid> gate_grids() {
           block_causal(grid_of(2, 2, 150, 16, 16)),
           block_causal(grid_of(1, 2, 256, 64, 64)),
           block_causal(with_documents(grid_of(2, 2, 230, 16, 16), {0, 37, 64, 165, 167})),
+          with_local(grid_of(1, 2, 200, 16, 16), 0),
+          with_local(grid_of(1, 2, 230, 1, 16), 2),
+          with_local(with_documents(grid_of(2, 2, 230, 32, 16), {0, 37, 64, 165}), 3),
           grid_of(2, 2, 150, 16, 16, false)};
 }
 
@@ -174,8 +183,11 @@ inline bool is_forced(const BlockGrid& grid, std::int64_t b, std::int64_t n, std
   if (!grid.causal) return false;
   const std::int64_t document = document_of(grid, b, first);
   if (grid.block_causal) return document % grid.key_block != 0 && holds(document);
-  const std::int64_t last_before = first - first % grid.key_block - 1;
-  return holds(document) || (last_before >= document && holds(last_before));
+  const std::int64_t diagonal = first - first % grid.key_block;
+  for (std::int64_t t = std::max(document, diagonal - grid.local_blocks * grid.key_block);
+       t < diagonal; ++t)
+    if (holds(t)) return true;
+  return holds(document);
 }
 
 }  // namespace filigree::testing

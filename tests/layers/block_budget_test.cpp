@@ -16,14 +16,16 @@ SparsityConfig config(std::int64_t group, std::int64_t block) {
 }
 
 BlockGrid sequence_grid(const SparsityConfig& c, std::int64_t length, std::int64_t offset = 0) {
-  return grid_of({.batch = 1,
-                  .query_length = length - offset,
-                  .key_length = length,
-                  .query_heads = 1,
-                  .kv_heads = 1,
-                  .head_dim = 2,
-                  .query_offset = offset},
-                 {}, c.query_group, c.key_block);
+  BlockGrid grid = grid_of({.batch = 1,
+                            .query_length = length - offset,
+                            .key_length = length,
+                            .query_heads = 1,
+                            .kv_heads = 1,
+                            .head_dim = 2,
+                            .query_offset = offset},
+                           {}, c.query_group, c.key_block);
+  grid.local_blocks = c.local_blocks_before();
+  return grid;
 }
 
 // Pairs of the first count blocks of every group's list, as the lists would be: forced blocks, then
@@ -59,6 +61,7 @@ TEST(BlockBudget, DependsOnThePlaceOnly) {
   for (const char* selection : {"density", "top_k"})
     for (const std::int64_t group : {1, 7, 16, 48}) {
       SparsityConfig c = config(group, 16);
+      c.local_blocks = group % 2 == 1 ? 3 : 0;
       c.selection = selection;
       c.top_k = 4;
       const BlockBudget budget(c, 200);

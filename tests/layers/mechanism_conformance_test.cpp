@@ -24,7 +24,7 @@ ModelConfig sparse_config(const std::string& mechanism) {
   config.sparsity.density = 0.7;
   config.sparsity.window = mechanism == "sliding_window" ? 20 : 0;
   config.sparsity.sinks = mechanism == "sliding_window" ? 3 : 0;
-  config.sparsity.local_blocks = 2;
+  config.sparsity.local_blocks = mechanism == "adaptive" ? 0 : 2;
   config.sparsity.stride_blocks = 3;
   return config.resolved(0);
 }
@@ -56,6 +56,12 @@ std::vector<Case> cases() {
   adaptive("threshold", [](SparsityConfig& c) {
     c.selection = "threshold";
     c.threshold = 0.3;
+  });
+  adaptive("local", [](SparsityConfig& c) {
+    c.local_blocks = 2;
+    c.query_group = 5;
+    c.density = 0.9;
+    c.dense_heads = 0.0;
   });
   adaptive("distill", [](SparsityConfig& c) { c.learn = "distill"; });
   adaptive("end_to_end", [](SparsityConfig& c) {
