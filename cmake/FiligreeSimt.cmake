@@ -1,0 +1,18 @@
+# filigree_simt_library(name SOURCES a.cu b.cpp ... DEPENDS libraries...)
+#
+# A static library of CUDA sources compiled as C++ for the emulator in tests/harness/simt. The compiler's ThreadSanitizer
+# instrumentation reports each load and store to the emulator, which takes the place of libtsan; under AddressSanitizer that
+# one instruments instead.
+function(filigree_simt_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC filigree_simt ${ARG_DEPENDS})
+  set(cuda ${ARG_SOURCES})
+  list(FILTER cuda INCLUDE REGEX "\\.cu$")
+  if(cuda)
+    set_source_files_properties(${cuda} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+  endif()
+  if(NOT FILIGREE_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=thread)
+  endif()
+endfunction()

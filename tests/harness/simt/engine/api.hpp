@@ -1,0 +1,30 @@
+// Shared by the functions of the emulated CUDA runtime.
+#pragma once
+
+#include <mutex>
+
+#include <simt/runtime_api.hpp>
+
+#include "tests/harness/simt/engine/host_guard.hpp"
+#include "tests/harness/simt/engine/machine.hpp"
+
+namespace simt {
+
+// Remembers an error for cudaGetLastError and passes it on.
+cudaError_t result(cudaError_t error);
+
+// Entry of a call: the lock, and a stack for the guard. Throws a fault that waits for this device.
+class Call {
+ public:
+  Call() : machine(Machine::instance()), lock(machine.lock()), device(current_device) {
+    guard_this_thread();
+  }
+  // What a call that needs a working device answers first.
+  bool usable() { return machine.usable(device); }
+
+  Machine& machine;
+  std::unique_lock<std::mutex> lock;
+  int device;
+};
+
+}  // namespace simt

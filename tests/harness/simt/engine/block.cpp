@@ -1,0 +1,321 @@
+#include "tests/harness/simt/engine/block.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <sstream>
+#include <string_view>
+
+namespace simt {
+
+thread_local Thread* running_thread = nullptr;
+thread_local Block* running_block = nullptr;
+
+namespace {
+
+// Between two meetings of threads no honest kernel yields this often.
+constexpr std::uint64_t kMaxIdleYields = 4'000'000;
+// Runs of threads that a message lists.
+constexpr int kMaxParts = 12;
+
+std::string index_text(uint3 v) {
+  std::ostringstream text;
+  text << '(' << v.x << ',' << v.y << ',' << v.z << ')';
+  return text.str();
+}
+
+std::string call_text(const char* name, std::uint32_t mask) {
+  std::ostringstream text;
+  text << "calls " << name << " with mask 0x" << std::hex << mask;
+  return text.str();
+}
+
+#ifdef SIMT_ADDRESS_SANITIZER
+// Unwinds a failed thread, so that its frames leak nothing. Elsewhere it is abandoned: the memory
+// checks fail inside accesses, where the compiler knows of no exception.
+struct Abandoned {};
+#endif
+
+}  // namespace
+
+Block& this_block(const char* what) {
+  if (running_block == nullptr) {
+    throw Fault(std::string(what) + " is device code, but the host called it");
+  }
+  return *running_block;
+}
+
+std::string Block::describe_thread(int thread) const {
+  std::ostringstream text;
+  text << "thread " << thread;
+  if (shape_.block.y > 1 || shape_.block.z > 1)
+    text << ' ' << index_text(threads_[thread].position);
+  return text.str();
+}
+
+std::uint32_t Block::lanes_present(int warp) const {
+  const int lanes = std::min(32, count_ - warp * 32);
+  return lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;
+}
+
+std::uint32_t Block::lanes_running(int warp) const {
+  std::uint32_t mask = 0;
+  for (int lane = 0; lane < std::min(32, count_ - warp * 32); ++lane) {
+    if (threads_[warp * 32 + lane].wait != Wait::exited) mask |= 1u << lane;
+  }
+  return mask;
+}
+
+void Block::place(const detail::Kernel& kernel, const LaunchShape& shape, uint3 position) {
+  kernel_ = &kernel;
+  shape_ = shape;
+  position_ = position;
+  thread_locals_ = thread_local_variables();
+}
+
+void Block::run() {
+  start();
+  running_block = this;
+  schedule();
+  running_block = nullptr;
+  running_thread = nullptr;
+  if (!fault_.empty()) throw Fault(fault_);
+}
+
+void Block::start() {
+  count_ = static_cast<int>(shape_.block.x * shape_.block.y * shape_.block.z);
+  live_ = count_;
+  at_barrier_ = 0;
+  idle_yields_ = 0;
+  fault_.clear();
+  for (auto& groups : groups_) groups.clear();
+  for (Named& named : named_) named = Named();
+  order_.start(&clock_, count_);
+  ready_.resize(count_);
+  for (int i = 0; i < count_; ++i) {
+    Thread& thread = threads_[i];
+    prepare(thread.fiber, stacks_, i, &Block::entry);
+    const auto linear = static_cast<unsigned>(i);
+    thread.index = i;
+    thread.position = {linear % shape_.block.x, linear / shape_.block.x % shape_.block.y,
+                       linear / (shape_.block.x * shape_.block.y)};
+    thread.wait = Wait::ready;
+    thread.copies.clear();
+    thread.copy_group = 0;
+    ready_[i] = static_cast<std::uint16_t>(i);
+  }
+}
+
+void Block::schedule() {
+  while (live_ > 0 && fault_.empty()) {
+    if (ready_.empty()) {
+      running_thread = nullptr;
+      fault_ = "kernel " + function_name(kernel_->function) + ", block " + index_text(position_) +
+               ": threads wait for each other for ever: " + describe_waits();
+      return;
+    }
+    std::uint16_t& drawn = ready_[random_.below(static_cast<std::uint32_t>(ready_.size()))];
+    Thread& thread = threads_[drawn];
+    drawn = ready_.back();
+    ready_.pop_back();
+    running_thread = &thread;
+    switch_to(scheduler_, thread.fiber);
+  }
+}
+
+void Block::entry(boost::context::detail::transfer_t transfer) {
+  Block& block = *running_block;
+  Thread& thread = *running_thread;
+  entered(transfer, thread.fiber);
+#ifdef SIMT_ADDRESS_SANITIZER
+  try {
+    block.kernel_->run(block.kernel_->arguments);
+    block.check_exit(thread);
+  } catch (const Abandoned&) {
+  }
+#else
+  block.kernel_->run(block.kernel_->arguments);
+  block.check_exit(thread);
+#endif
+  block.finish(thread);
+}
+
+void Block::finish(Thread& thread) {
+  thread.wait = Wait::exited;
+  --live_;
+  idle_yields_ = 0;
+  switch_to(thread.fiber, scheduler_);
+}
+
+void Block::check_exit(const Thread& thread) {
+  if (at_barrier_ > 0) {
+    fail("exits while " + std::to_string(at_barrier_) + " threads wait for it at " + barrier_name_ +
+         ": " + describe_waits());
+  }
+  for (const Group& group : groups_[thread.warp()]) {
+    if ((group.mask >> thread.lane()) & 1u) {
+      fail(std::string("exits while other lanes wait for it at ") + group.name + ": " +
+           describe_waits());
+    }
+  }
+}
+
+void Block::suspend(Thread& thread) { switch_to(thread.fiber, scheduler_); }
+
+void Block::fail(const std::string& what) {
+  Thread& thread = *running_thread;
+  running_thread = nullptr;
+  fault_ = "kernel " + function_name(kernel_->function) + ", block " + index_text(position_) +
+           ", " + describe_thread(thread.index) + ": " + what;
+#ifdef SIMT_ADDRESS_SANITIZER
+  throw Abandoned();
+#else
+  switch_to(thread.fiber, scheduler_);  // never resumed
+  __builtin_unreachable();
+#endif
+}
+
+void Block::yield() {
+  Thread& thread = *running_thread;
+  if (++idle_yields_ > kMaxIdleYields) {
+    fail(
+        "spins for ever: blocks run one after the other here, as a GPU with one free slot may run "
+        "them, so that no block may wait for another one: " +
+        describe_waits());
+  }
+  ready_.push_back(static_cast<std::uint16_t>(thread.index));
+  suspend(thread);
+}
+
+void Block::wait_for(Wait wait, const char* what) {
+  Thread& thread = *running_thread;
+  thread.wait = wait;
+  thread.waits_at = what;
+  suspend(thread);
+}
+
+void Block::wake(int thread) {
+  threads_[thread].wait = Wait::ready;
+  ready_.push_back(static_cast<std::uint16_t>(thread));
+}
+
+int Block::block_barrier(const char* name, bool predicate) {
+  if (live_ < count_) {
+    fail(std::string("waits at ") + name +
+         ", which threads that have exited can never reach: " + describe_waits());
+  }
+  if (at_barrier_ > 0 && std::string_view(name) != barrier_name_) {
+    fail(std::string("waits at ") + name + " while others wait at " + barrier_name_);
+  }
+  barrier_name_ = name;
+  true_predicates_ = at_barrier_ == 0 ? predicate : true_predicates_ + predicate;
+  if (++at_barrier_ < count_) {
+    wait_for(Wait::block_barrier, name);
+    return barrier_result_;
+  }
+  barrier_result_ = true_predicates_;
+  at_barrier_ = 0;
+  idle_yields_ = 0;
+  order_.block_barrier();
+  for (int i = 0; i < count_; ++i) {
+    if (threads_[i].wait == Wait::block_barrier) wake(i);
+  }
+  yield();
+  return barrier_result_;
+}
+
+void Block::warp_collective(const char* name, std::uint32_t mask, void* request,
+                            Complete complete) {
+  Thread& thread = *running_thread;
+  const int warp = thread.warp();
+  const std::uint32_t own = 1u << thread.lane();
+  if ((mask & own) == 0) fail(call_text(name, mask) + ", which leaves out its own lane");
+  if ((mask & ~lanes_running(warp)) != 0) {
+    fail(call_text(name, mask) + ", which names lanes that have exited or do not exist");
+  }
+  auto& groups = groups_[warp];
+  auto group = std::find_if(groups.begin(), groups.end(),
+                            [&](const Group& other) { return other.mask == mask; });
+  if (group == groups.end()) group = groups.insert(groups.end(), Group{mask, 0, complete, name});
+  if (group->complete != complete || std::string_view(group->name) != name) {
+    fail(call_text(name, mask) + " while other lanes of the mask wait at " + group->name);
+  }
+  group->arrived |= own;
+  thread.request = request;
+  if (group->arrived != mask) {
+    thread.mask = mask;
+    wait_for(Wait::warp, name);
+    return;
+  }
+  groups.erase(group);
+  void* requests[32] = {};
+  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
+    const int lane = std::countr_zero(rest);
+    requests[lane] = threads_[warp * 32 + lane].request;
+    if (warp * 32 + lane != thread.index) wake(warp * 32 + lane);
+  }
+  idle_yields_ = 0;
+  order_.warp_meeting(warp, mask, lanes_present(warp));
+  if (complete != nullptr) complete(requests, mask);
+  yield();
+}
+
+void Block::named_barrier(int id, int count, bool wait) {
+  const auto use = [&] {
+    return "uses named barrier " + std::to_string(id) + " for " + std::to_string(count) +
+           " threads";
+  };
+  if (id < 0 || id > 15) fail(use() + "; there are barriers 0 to 15");
+  if (count <= 0 || count % 32 != 0 || count > (count_ + 31) / 32 * 32) {
+    fail(use() + "; it must be a multiple of 32 and at most the block");
+  }
+  Named& named = named_[id];
+  if (named.arrived > 0 && named.count != count) {
+    fail(use() + " while others use it for " + std::to_string(named.count));
+  }
+  named.count = count;
+  Thread& thread = *running_thread;
+  order_.release(thread.index, named.knowledge);
+  if (wait) named.waiting.push_back(thread.index);
+  if (++named.arrived < count) {
+    if (wait) wait_for(Wait::named_barrier, "a named barrier");
+    return;
+  }
+  idle_yields_ = 0;
+  for (int t : named.waiting) {
+    order_.acquire(t, named.knowledge);
+    if (t != thread.index) wake(t);
+  }
+  named = Named();
+  yield();
+}
+
+std::string Block::describe_waits() const {
+  const auto state = [&](const Thread& thread) -> std::string {
+    switch (thread.wait) {
+      case Wait::ready:
+        return thread.index == (running_thread ? running_thread->index : -1) ? "is this one"
+                                                                             : "runs";
+      case Wait::exited:
+        return "has exited";
+      default:
+        break;
+    }
+    std::ostringstream text;
+    text << "waits at " << thread.waits_at;
+    if (thread.wait == Wait::warp) text << " with mask 0x" << std::hex << thread.mask;
+    return text.str();
+  };
+  std::ostringstream text;
+  for (int first = 0, parts = 0; first < count_; ++parts) {
+    if (parts == kMaxParts) return text.str() + "; and so on";
+    int last = first;
+    while (last + 1 < count_ && state(threads_[last + 1]) == state(threads_[first])) ++last;
+    text << (first == 0 ? "" : "; ") << "thread " << first;
+    if (last > first) text << " to " << last << " each";
+    text << ' ' << state(threads_[first]);
+    first = last + 1;
+  }
+  return text.str();
+}
+
+}  // namespace simt
