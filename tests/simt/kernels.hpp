@@ -48,5 +48,10 @@ void read_from(const float* pointer, float* to, cudaStream_t stream);
 void wait_for_next_block(int* flags, cudaStream_t stream);
 // bits[i] = bfloat16 bits of values[i], rounded on the device.
 void to_bfloat16(const float* values, unsigned short* bits, int n, cudaStream_t stream);
+// out[16, 8] = a[16, depth] b by matrix instructions; b is [depth, 8] or, by_column, [8, depth].
+void product(const __nv_bfloat16* a, const __nv_bfloat16* b, float* out, int depth, bool by_column,
+             cudaStream_t stream, Mistake wrong = Mistake::none);
+// out[16, 8] = a[16, 8] b[8, 8] in tf32.
+void product_tf32(const float* a, const float* b, float* out, cudaStream_t stream);
 
 }  // namespace simt_test
