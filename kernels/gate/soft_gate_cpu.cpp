@@ -40,9 +40,9 @@ void forward(const SoftGateBias::Arguments& a, const ExecutionContext& context) 
       const Scored scored = scored_slots(a, row, z, indices);
       std::fill(bias, bias + J, A{0});
       if (scored.begin == scored.end) continue;
-      const A largest = z[indices[scored.best]];
+      const A largest = z[indices[scored.best]], strength = static_cast<A>(a.strength);
       vector_loop(scored.begin, scored.end,
-                  [=](std::int64_t s) { bias[s] = z[indices[s]] - largest; });
+                  [=](std::int64_t s) { bias[s] = strength * (z[indices[s]] - largest); });
     }
   };
   for_each_chunk(context, list_rows(a.grid), rows_per_chunk(J), J, rows);
@@ -60,13 +60,14 @@ void backward(const SoftGateBiasBackward::Arguments& a, const ExecutionContext& 
       const Scored scored = scored_slots(a, row, z, indices);
       if (!a.accumulate) std::fill(dz, dz + M, A{0});
       if (scored.begin == scored.end) continue;
+      const A strength = static_cast<A>(a.strength);
       A others = 0;  // the sum over all slots but the best one, whose own term cancels
       for (std::int64_t s = scored.begin; s < scored.end; ++s)
         if (s != scored.best) {
           others += dbias[s];
-          dz[indices[s]] += dbias[s];
+          dz[indices[s]] += strength * dbias[s];
         }
-      dz[indices[scored.best]] -= others;
+      dz[indices[scored.best]] -= strength * others;
     }
   };
   for_each_chunk(context, list_rows(a.grid), rows_per_chunk(M), M, rows);

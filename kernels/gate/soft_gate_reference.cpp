@@ -36,7 +36,9 @@ void forward(const SoftGateBias::Arguments& a) {
     const Row<A> row(a, i);
     for (std::int64_t s = 0; s < J; ++s)
       a.bias_BHNJ.data<A>()[i * J + s] =
-          row.has_score(s) ? row.z[row.indices[s]] - row.z[row.indices[row.best]] : A{0};
+          row.has_score(s)
+              ? static_cast<A>(a.strength) * (row.z[row.indices[s]] - row.z[row.indices[row.best]])
+              : A{0};
   }
 }
 
@@ -53,7 +55,8 @@ void backward(const SoftGateBiasBackward::Arguments& a) {
     for (std::int64_t s = 0; s < row.count; ++s)
       if (row.has_score(s) && s != row.best) others += dbias[s];
     for (std::int64_t s = 0; s < row.count; ++s)
-      if (row.has_score(s)) dz[row.indices[s]] += s == row.best ? -others : dbias[s];
+      if (row.has_score(s))
+        dz[row.indices[s]] += static_cast<A>(a.strength) * (s == row.best ? -others : dbias[s]);
   }
 }
 

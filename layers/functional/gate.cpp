@@ -199,7 +199,7 @@ Variable gate_scores(Tape& tape, const Variable& qg, const Variable& kg, const B
 }
 
 Variable soft_gate_bias(Tape& tape, const Variable& z, const BlockLists& lists,
-                        const Tensor& dense_heads, const BlockGrid& grid) {
+                        const Tensor& dense_heads, const BlockGrid& grid, double strength) {
   check_split("soft gate bias", z);
   ExecutionContext& execution = tape.execution();
   const Tensor z_value = z.value();
@@ -210,11 +210,13 @@ Variable soft_gate_bias(Tape& tape, const Variable& z, const BlockLists& lists,
                           .counts_BHN = lists.counts_BHN,
                           .indices_BHNJ = lists.indices_BHNJ,
                           .dense_heads_H = dense_heads,
-                          .bias_BHNJ = bias},
+                          .bias_BHNJ = bias,
+                          .strength = strength},
                          execution);
   Variable output = tape.output(bias, z.placements(), std::array{z});
   tape.record("soft_gate_bias", {z}, {output},
-              [grid, z_value, dense_heads, counts = lists.counts_BHN, indices = lists.indices_BHNJ,
+              [grid, z_value, dense_heads, strength, counts = lists.counts_BHN,
+               indices = lists.indices_BHNJ,
                placements = z.placements().gradient()](const BackwardContext& backward) {
                 const auto dz = backward.target(0, placements);
                 dispatch<SoftGateBiasBackward>({.grid = grid,
@@ -224,7 +226,8 @@ Variable soft_gate_bias(Tape& tape, const Variable& z, const BlockLists& lists,
                                                 .dense_heads_H = dense_heads,
                                                 .dbias_BHNJ = backward.output_gradient(),
                                                 .dz_BHNM = dz.gradient,
-                                                .accumulate = dz.accumulate},
+                                                .accumulate = dz.accumulate,
+                                                .strength = strength},
                                                backward.execution());
               });
   return output;

@@ -39,10 +39,10 @@ Variable head_projection(Tape& tape, const Variable& x_THK, const Variable& w_HE
 Variable gate_scores(Tape& tape, const Variable& qg_NHE, const Variable& kg_MHE,
                      const BlockGrid& grid, double scale);
 
-// Scores -> bias [B, H, N, J] of the listed blocks' logits; the lists are constants. dense_heads:
-// u8 [H] or undefined.
+// Scores -> bias [B, H, N, J] of the listed blocks' logits, `strength` times their log share; the
+// lists are constants. dense_heads: u8 [H] or undefined.
 Variable soft_gate_bias(Tape& tape, const Variable& z_BHNM, const BlockLists& lists,
-                        const Tensor& dense_heads_H, const BlockGrid& grid);
+                        const Tensor& dense_heads_H, const BlockGrid& grid, double strength = 1.0);
 
 // kbar [B*M, C] -> [B*N, C]: the mean over the blocks that are finished before a group.
 Variable finished_key_mean(Tape& tape, const Variable& kbar_MC, const BlockGrid& grid);

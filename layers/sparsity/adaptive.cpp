@@ -6,7 +6,8 @@
 //   distill     KL divergence to what dense attention gives to the blocks (SeerAttention, section
 //               3.3), with detached inputs so that the model does not bend to its gate;
 //   end_to_end  log of the gate's softmax over the chosen blocks, less its largest, added to their
-//               logits, so that the model's own loss reaches the gate.
+//               logits, so that the model's own loss reaches the gate; not in the warm-up, and
+//               rising to its full size over the ramp.
 // With head_gate, a head that is not worth its work for a group lists nothing for it, and what the
 // others give is multiplied by the head gate's value, from which it learns (head_gate.hpp).
 #include <cmath>
@@ -56,9 +57,10 @@ class AdaptiveMechanism final : public AttentionMechanism {
                 const BatchInfo& batch) const;
   Variable read(Tape& tape, const AttentionInput& input, const AttentionPattern& pattern,
                 const Choice& choice, const BlockGrid& grid) const;
-  void leave_untaught(Tape& tape) const;
+  void leave_untaught(Tape& tape, const BatchInfo& batch) const;
   Choice decode(Tape& tape, const AttentionInput& input, const BlockGrid& grid) const;
   Variable gate_input(const Variable& x) const;
+  double bias_strength(const BatchInfo& batch) const;
 
   SparsityConfig config_;
   BlockGate gate_;
@@ -109,6 +111,11 @@ Variable AdaptiveMechanism::gate_input(const Variable& x) const {
   return config_.learn == "end_to_end" ? x : Variable(x.value(), x.placements());
 }
 
+// While everything is read, the model is the dense one: a gate that knows little would hinder it.
+double AdaptiveMechanism::bias_strength(const BatchInfo& batch) const {
+  return soft_ ? ramp_progress(config_, batch) : 0.0;
+}
+
 AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& z,
                                                     const Variable& heads, const BlockGrid& grid,
                                                     const BatchInfo& batch) const {
@@ -120,7 +127,9 @@ AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& 
                    .head_scores_NH = heads.defined() ? heads.value() : Tensor()};
   choice.lists = choose_blocks(execution, grid, choice.inputs);
   choice.heads = heads;
-  if (soft_) choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads_H_, grid);
+  const double strength = bias_strength(batch);
+  if (strength > 0.0)
+    choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads_H_, grid, strength);
   return choice;
 }
 
@@ -167,7 +176,7 @@ Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) cons
   const Variable heads = head_gate_ ? head_gate_->scores(tape, queries, means, grid) : Variable();
   const Choice choice = choose(tape, z, heads, grid, input.batch);
   pattern.lists = choice.lists;
-  if (input.batch.training) leave_untaught(tape);
+  if (input.batch.training) leave_untaught(tape, input.batch);
   compare_with_dense(tape, input, z, grid, choice.inputs, pattern, config_, comparison_);
   return read(tape, input, pattern, choice, grid);
 }
@@ -182,8 +191,8 @@ Variable AdaptiveMechanism::read(Tape& tape, const AttentionInput& input,
 }
 
 // The weights that no loss reaches.
-void AdaptiveMechanism::leave_untaught(Tape& tape) const {
-  if (!config_.distills() && !soft_) {
+void AdaptiveMechanism::leave_untaught(Tape& tape, const BatchInfo& batch) const {
+  if (!config_.distills() && bias_strength(batch) == 0.0) {
     give_zero_gradient(tape, gate_.query_weight());
     give_zero_gradient(tape, gate_.key_weight());
   }

@@ -36,9 +36,9 @@ std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
   std::vector<ParameterRun> runs;
   for (std::size_t i = 0; i < store.size(); ++i) {
     if (!store[i].trains) continue;
-    const bool value = flag(store[i]);
-    if (runs.empty() || runs.back().flag != value)
-      runs.push_back({store.begin(i), store.end(i), value});
+    const bool value = flag(store[i]), gate = store[i].gate;
+    if (runs.empty() || runs.back().flag != value || runs.back().gate != gate)
+      runs.push_back({store.begin(i), store.end(i), value, gate});
     runs.back().end = store.end(i);
   }
   return runs;
@@ -55,7 +55,7 @@ AdamWOptimizer::AdamWOptimizer(const OptimizerConfig& config, const ParameterSto
   v_ = context.zeros(gradient.shape(), gradient.dtype(), MemoryUse::optimizer);
 }
 
-void AdamWOptimizer::update(double learning_rate, double gradient_scale,
+void AdamWOptimizer::update(double learning_rate, const ModelAndGates& gradient_scale,
                             ExecutionContext& context) {
   ++updates_;
   const bool has_copy = !store_.compute().shares_storage_with(store_.master());
@@ -70,30 +70,32 @@ void AdamWOptimizer::update(double learning_rate, double gradient_scale,
                      .beta2 = config_.beta2,
                      .eps = config_.eps,
                      .decay = run.flag ? config_.weight_decay : 0.0,
-                     .gradient_scale = gradient_scale,
+                     .gradient_scale = run.gate ? gradient_scale.gates : gradient_scale.model,
                      .step = updates_},
                     context);
   }
 }
 
-double global_gradient_norm(const ParameterStore& store, const Mesh& mesh,
-                            ExecutionContext& context) {
-  // Sums of squares of what this rank answers for and of what another rank does: the second only
-  // serves to notice a non-finite element wherever it appears.
-  const Tensor sums = context.zeros(Shape{2}, DType::f64);
+ModelAndGates gradient_norms(const ParameterStore& store, const Mesh& mesh,
+                             ExecutionContext& context) {
+  // Sums of squares of what this rank answers for, of the model and of the gates, and of what
+  // another rank does: the last only serves to notice a non-finite element wherever it appears.
+  const Tensor sums = context.zeros(Shape{3}, DType::f64);
   const auto runs = parameter_runs(
       store, [&](const Parameter& parameter) { return counts_here(parameter, mesh); });
   for (const ParameterRun& run : runs)
     dispatch<SumSquares>({.x_N = part(store.gradient(), run),
-                          .sum = sums.flat(run.flag ? 0 : 1, Shape{1}),
+                          .sum = sums.flat(run.flag ? run.gate : 2, Shape{1}),
                           .accumulate = true},
                          context);
   double* values = sums.data<double>();
-  const bool bad = !std::isfinite(values[0]) || !std::isfinite(values[1]);
-  values[0] = bad ? 0.0 : values[0];
-  values[1] = bad ? 1.0 : 0.0;
+  const bool bad = !std::isfinite(values[0] + values[1] + values[2]);
+  if (bad) values[0] = values[1] = 0.0;
+  values[2] = bad ? 1.0 : 0.0;
   mesh.world().all_reduce(sums);
-  return values[1] > 0.0 ? std::numeric_limits<double>::quiet_NaN() : std::sqrt(values[0]);
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  if (values[2] > 0.0) return {kNaN, kNaN};
+  return {std::sqrt(values[0]), std::sqrt(values[1])};
 }
 
 double clip_scale(double norm, double clip_norm) {

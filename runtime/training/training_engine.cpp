@@ -82,11 +82,13 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
   const double loss_sum = accumulate_gradients(source, step, measure ? &result.layers : nullptr);
   if (measure) result.layers = reduce_over_ranks(result.layers, mesh_);
   result.loss = loss_over_ranks(loss_sum);
-  result.gradient_norm = global_gradient_norm(store_, mesh_, context_);
+  const ModelAndGates norms = gradient_norms(store_, mesh_, context_);
+  result.gradient_norm = std::hypot(norms.model, norms.gates);
   result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
   if (!result.skipped) {
+    const double most = config_.optimizer.clip_norm;
     optimizer_.update(result.learning_rate,
-                      clip_scale(result.gradient_norm, config_.optimizer.clip_norm), context_);
+                      {clip_scale(norms.model, most), clip_scale(norms.gates, most)}, context_);
     model_.weights_changed(WeightChange::updated, context_);
   }
   return result;

@@ -30,10 +30,10 @@ TEST(SoftGateBias, MatchesTheReference) {
     const Tensor dense = last_head_dense(grid);
     expect_parity<SoftGateBias>(
         [&](TensorSource& source) {
-          return SoftGateBias::Arguments{
-              grid,         source.input(scores_of(grid)),
-              lists.counts, lists.indices,
-              dense,        source.output("bias", lists.indices.shape())};
+          return SoftGateBias::Arguments{grid,         source.input(scores_of(grid)),
+                                         lists.counts, lists.indices,
+                                         dense,        source.output("bias", lists.indices.shape()),
+                                         0.7};
         },
         {.dtypes = kWide});
     for (const bool accumulate : {false, true})
@@ -48,7 +48,8 @@ TEST(SoftGateBias, MatchesTheReference) {
                                                    accumulate
                                                        ? source.updated("dz", scores_of(grid))
                                                        : source.output("dz", scores_of(grid)),
-                                                   accumulate};
+                                                   accumulate,
+                                                   0.7};
           },
           {.dtypes = kWide});
   }

@@ -87,7 +87,7 @@ TEST(GateGradcheck, GateScoresThroughTheBias) {
   const BlockLists lists = chosen(fixed_scores, 5);
   gradcheck(
       [&](Tape& tape, auto in) {
-        return soft_gate_bias(tape, gate_scores(tape, in[0], in[1], g, 0.5), lists, {}, g);
+        return soft_gate_bias(tape, gate_scores(tape, in[0], in[1], g, 0.5), lists, {}, g, 0.7);
       },
       {leaf({kBatch * g.groups(), kHeads * 6}, 1), leaf({kBatch * g.key_blocks(), kHeads * 6}, 2)});
 }

@@ -57,8 +57,11 @@ TEST_P(Learning, MovesTheGatesAndNotOneBitOfTheRest) {
 // as when everything trains.
 TEST_P(Learning, GivesGatesTheGradientThatTheyHaveAmongAll) {
   const Mesh mesh(self_communicator("world"), {});
-  const RunConfig config = gates_config(GetParam());
-  TrainingEngine gates(config, mesh, {}), all(gates_config(GetParam(), "all"), mesh, {});
+  RunConfig config = gates_config(GetParam());
+  config.model.sparsity.warmup_steps = 0;  // in which the model's loss does not reach them
+  RunConfig everything = config;
+  everything.train.only = "all";
+  TrainingEngine gates(config, mesh, {}), all(everything, mesh, {});
   SyntheticSource source(config, batch_share(config.train.batch, mesh)), again = source;
   EXPECT_EQ(gates.step(source, 1).loss, all.step(again, 1).loss);
   const ParameterStore &some = gates.parameters(), &every = all.parameters();
@@ -72,6 +75,48 @@ TEST_P(Learning, GivesGatesTheGradientThatTheyHaveAmongAll) {
 
 INSTANTIATE_TEST_SUITE_P(Gates, Learning, ::testing::Values("distill", "end_to_end", "both"),
                          [](const auto& info) { return info.param; });
+
+// Three steps with everything training; the parameters after them.
+std::vector<std::pair<std::string, Tensor>> trained(const RunConfig& config) {
+  const Mesh mesh(self_communicator("world"), {});
+  TrainingEngine engine(config, mesh, {});
+  SyntheticSource source(config, batch_share(config.train.batch, mesh));
+  for (std::int64_t step = 1; step <= 3; ++step) EXPECT_FALSE(engine.step(source, step).skipped);
+  const ParameterStore& store = engine.parameters();
+  std::vector<std::pair<std::string, Tensor>> parameters;
+  for (std::size_t i = 0; i < store.size(); ++i)
+    if (!store[i].gate) parameters.emplace_back(store[i].name, store.master_of(i).clone());
+  return parameters;
+}
+
+// Its gradient is clipped apart: however large, it does not shorten the model's steps.
+TEST(Gates, OfDistillationLeaveTheModelToItsOwnLoss) {
+  RunConfig quiet = gates_config("distill", "all"), loud = quiet;
+  loud.model.sparsity.distill_weight = 1000.0;
+  const auto expected = trained(quiet), actual = trained(loud);
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_TRUE(same_bits(actual[i].second, expected[i].second)) << expected[i].first;
+}
+
+// In the warm-up everything is read and no gate has a say, whatever teaches it.
+TEST(Gates, LeaveTheWarmUpToTheDenseModel) {
+  RunConfig dense = gates_config("both", "all");
+  dense.model.mechanism = "dense";
+  const auto expected = trained(dense);
+  for (const std::string learn : {"distill", "end_to_end", "both"}) {
+    RunConfig warming_up = gates_config(learn, "all");
+    warming_up.model.sparsity.warmup_steps = 3;
+    const auto actual = trained(warming_up);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(actual[i].first, expected[i].first);
+      for (std::int64_t e = 0; e < expected[i].second.numel(); ++e)
+        ASSERT_NEAR(actual[i].second.data<double>()[e], expected[i].second.data<double>()[e], 1e-10)
+            << learn << ", " << expected[i].first;
+    }
+  }
+}
 
 // With distillation alone the model only runs forward: a step costs what a forward pass costs, and
 // what the gates' own gradients do, where training everything costs three times as much.

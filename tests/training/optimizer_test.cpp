@@ -58,7 +58,7 @@ TEST(AdamWOptimizer, FollowsTheFormulaAndDecaysOnlyWhereAsked) {
     for (std::size_t p = 0; p < store.size(); ++p)
       for (std::int64_t i = store.begin(p); i < store.end(p); ++i)
         store.gradient().data<double>()[i] = gradient(i, step);
-    optimizer.update(0.1, 0.25, context);
+    optimizer.update(0.1, {0.25, 0.25}, context);
   }
 
   for (std::size_t p = 0; p < store.size(); ++p)
@@ -97,7 +97,7 @@ TEST(AdamWOptimizer, LeavesFrozenParametersAlone) {
   EXPECT_EQ(optimizer.first_moment().numel(), 32);
   const Tensor before = store.master().clone(), rounded = store.compute().clone();
   for (float& value : store.gradient().span<float>()) value = 0.5F;
-  optimizer.update(0.1, 1.0, context);
+  optimizer.update(0.1, {1.0, 1.0}, context);
   for (std::size_t p = 0; p < store.size(); ++p)
     for (std::int64_t i = store.begin(p); i < store.end(p); ++i) {
       const bool same = store.master().data<float>()[i] == before.data<float>()[i];
@@ -117,7 +117,7 @@ TEST(AdamWOptimizer, RoundsTheBf16CopyFromTheMasterWeights) {
   for (float& g : store.gradient().span<float>()) g = 0.0f;
   for (std::int64_t i = 0; i < 19; ++i)
     store.gradient().data<float>()[i] = static_cast<float>(i) - 9.5f;
-  optimizer.update(0.05, 1.0, context);
+  optimizer.update(0.05, {1.0, 1.0}, context);
   for (std::int64_t i = 0; i < 19; ++i)
     EXPECT_EQ(store.compute().data<BFloat16>()[i].bits,
               BFloat16(store.master().data<float>()[i]).bits)
@@ -160,7 +160,7 @@ std::vector<double> norms(int data, int tensor, int poisoned_rank = -1) {
       store.gradient().data<double>()[store.end(store.size() - 1) - 1] =
           std::numeric_limits<double>::infinity();
     result[static_cast<std::size_t>(mesh.world().rank())] =
-        global_gradient_norm(store, mesh, context);
+        gradient_norms(store, mesh, context).model;
   });
   return result;
 }
