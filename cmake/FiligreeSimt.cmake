@@ -12,6 +12,8 @@ function(filigree_simt_library name)
   if(cuda)
     set_source_files_properties(${cuda} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
   endif()
+  # `#pragma unroll` is for nvcc.
+  target_compile_options(${name} PRIVATE -Wno-unknown-pragmas)
   if(NOT FILIGREE_SANITIZE)
     target_compile_options(${name} PRIVATE -fsanitize=thread)
   endif()

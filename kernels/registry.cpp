@@ -1,5 +1,9 @@
 #include "kernels/registry.hpp"
 
+#ifdef FILIGREE_HAS_CUDA
+#include "kernels/cuda/registry.hpp"
+#endif
+
 namespace filigree {
 
 const KernelTable& kernel_table() {
@@ -25,6 +29,9 @@ const KernelTable& kernel_table() {
     register_distill_loss(result);
     register_gate_statistics(result);
     register_head_gate(result);
+#ifdef FILIGREE_HAS_CUDA
+    add_cuda_kernels(result);
+#endif
     return result;
   }();
   return table;

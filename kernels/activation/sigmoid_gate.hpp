@@ -16,6 +16,7 @@ struct SigmoidGateForward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dx = dy * s,  dgate = dy * x * s (1 - s),  s = sigmoid(gate); both overwritten.
@@ -28,6 +29,7 @@ struct SigmoidGateBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

@@ -15,6 +15,7 @@ struct SwigluForward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dgate = dy * up * s (1 + gate (1 - s)),  dup = dy * silu(gate),  s = sigmoid(gate); both
@@ -28,6 +29,7 @@ struct SwigluBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

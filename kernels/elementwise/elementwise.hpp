@@ -15,6 +15,7 @@ struct Add {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // y = factor * x (+ y when accumulate). The dtypes may differ: x of f64, f32 or bf16 is converted
@@ -30,6 +31,7 @@ struct Scale {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // sum[0] = sum_n a[n] b[n], in f64, added in fixed chunks whatever the number of threads. a and b
@@ -43,6 +45,7 @@ struct Dot {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // Dropout (Srivastava et al. 2014) with a mask that depends on global positions only. Element (r,

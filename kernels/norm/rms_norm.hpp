@@ -17,6 +17,7 @@ struct RmsNormForward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dx[t,d] = r[t] * (w[d] dy[t,d] - x[t,d] r[t]^2 / D * sum_e w[e] dy[t,e] x[t,e])      overwritten
@@ -34,6 +35,7 @@ struct RmsNormBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

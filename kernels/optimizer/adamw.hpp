@@ -22,6 +22,7 @@ struct AdamW {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // sum[0] = sum_n x[n]^2, f64, added in fixed chunks whatever the number of threads; an infinity or
@@ -36,6 +37,7 @@ struct SumSquares {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

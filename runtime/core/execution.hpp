@@ -11,6 +11,7 @@
 
 #include "runtime/core/device.hpp"
 #include "runtime/core/memory.hpp"
+#include "runtime/core/stream.hpp"
 #include "runtime/core/tensor.hpp"
 
 namespace filigree {
@@ -63,8 +64,9 @@ struct WorkLog {
 struct ExecutionContext {
   Device device;
   std::shared_ptr<Allocator> allocator = host_allocator();
-  int num_threads = 1;        // OpenMP threads this rank may use
-  bool deterministic = true;  // kernels that cannot promise run-to-run identical bits reject
+  std::shared_ptr<Stream> stream;  // of an accelerator; null on the CPU, whose kernels run at once
+  int num_threads = 1;             // OpenMP threads this rank may use
+  bool deterministic = true;       // kernels that cannot promise run-to-run identical bits reject
   // Op name -> implementation name, to force one (tests, train.kernels, bench kernels); "*"
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;

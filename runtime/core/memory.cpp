@@ -19,6 +19,15 @@ std::int64_t rounded(std::int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+class HostMemory final : public SystemMemory {
+ public:
+  Device device() const override { return {}; }
+  void* take(std::int64_t bytes) override {
+    return std::aligned_alloc(kAlignment, static_cast<std::size_t>(bytes));
+  }
+  void give_back(void* block) noexcept override { std::free(block); }
+};
+
 }  // namespace
 
 const char* name_of(MemoryUse use) {
@@ -28,9 +37,13 @@ const char* name_of(MemoryUse use) {
   return names[static_cast<std::size_t>(use)];
 }
 
-CachingAllocator::CachingAllocator(Device device) : device_(device) {
-  FILIGREE_CHECK(device.kind == DeviceKind::cpu, "only the CPU allocator exists in this build");
+CachingAllocator::CachingAllocator(Device device)
+    : CachingAllocator(std::make_unique<HostMemory>()) {
+  FILIGREE_CHECK(device.kind == DeviceKind::cpu, "memory of another device is not the host's");
 }
+
+CachingAllocator::CachingAllocator(std::unique_ptr<SystemMemory> system)
+    : system_(std::move(system)) {}
 
 CachingAllocator::~CachingAllocator() { trim(); }
 
@@ -43,7 +56,7 @@ void* CachingAllocator::allocate(std::int64_t bytes, MemoryUse use) {
     block = found->second.back();
     found->second.pop_back();
   } else {
-    block = std::aligned_alloc(kAlignment, static_cast<std::size_t>(size));
+    block = system_->take(size);
     if (block == nullptr)
       throw UserError(str("out of memory: ", size, " bytes for ", name_of(use), " with ",
                           total_.live, " bytes in use; try a smaller micro batch or more ranks"));
@@ -94,7 +107,7 @@ std::int64_t CachingAllocator::system_allocations() const {
 void CachingAllocator::trim() {
   std::lock_guard lock(mutex_);
   for (auto& [size, blocks] : free_) {
-    for (void* block : blocks) std::free(block);
+    for (void* block : blocks) system_->give_back(block);
     reserved_.live -= size * static_cast<std::int64_t>(blocks.size());
     blocks.clear();
   }

@@ -43,14 +43,29 @@ class Allocator {
   virtual void release(void* block, std::int64_t bytes, MemoryUse use) noexcept = 0;
 };
 
+// Where a caching allocator takes its blocks from: host memory, or that of an accelerator.
+class SystemMemory {
+ public:
+  virtual ~SystemMemory() = default;
+  virtual Device device() const = 0;
+  virtual void* take(std::int64_t bytes) = 0;  // aligned to 64 bytes; null when there is no more
+  virtual void give_back(void* block) noexcept = 0;
+};
+
 // Keeps freed blocks in lists by size class and hands them out again, so that a training step
 // allocates nothing from the system after warm-up. Size classes are powers of two split in four.
+//
+// On an accelerator a block that is freed is handed out again while kernels that use it may still
+// be in the stream's queue. That is right as long as the next user works on the same stream, which
+// runs in order; work on another stream waits for an event, and whoever enqueues it keeps the
+// tensor until the event is recorded.
 class CachingAllocator final : public Allocator {
  public:
-  explicit CachingAllocator(Device device);
+  explicit CachingAllocator(Device device);  // of the CPU
+  explicit CachingAllocator(std::unique_ptr<SystemMemory> system);
   ~CachingAllocator() override;
 
-  Device device() const override { return device_; }
+  Device device() const override { return system_->device(); }
   void* allocate(std::int64_t bytes, MemoryUse use) override;
   void release(void* block, std::int64_t bytes, MemoryUse use) noexcept override;
 
@@ -67,7 +82,7 @@ class CachingAllocator final : public Allocator {
   struct Usage {
     std::int64_t live = 0, peak = 0;
   };
-  Device device_;
+  std::unique_ptr<SystemMemory> system_;
   mutable std::mutex mutex_;
   std::map<std::int64_t, std::vector<void*>> free_;  // by rounded size
   std::array<Usage, kMemoryUses> usage_{};

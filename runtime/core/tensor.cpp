@@ -59,6 +59,15 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, const std::shared_ptr<Allo
   return result;
 }
 
+namespace {
+// What the host does to elements it does at once, without a stream.
+void check_on_host(const Tensor& tensor) {
+  FILIGREE_CHECK(tensor.device().kind == DeviceKind::cpu,
+                 "the host touches elements of a tensor on an accelerator; copy them through its "
+                 "stream");
+}
+}  // namespace
+
 Tensor Tensor::zeros(const Shape& shape, DType dtype, const std::shared_ptr<Allocator>& allocator,
                      MemoryUse use) {
   Tensor result = empty(shape, dtype, allocator, use);
@@ -103,6 +112,7 @@ Tensor Tensor::flat(std::int64_t begin, const Shape& shape) const {
 }
 
 void Tensor::zero() const {
+  check_on_host(*this);
   if (numel() > 0) std::memset(raw(), 0, static_cast<std::size_t>(bytes()));
 }
 
@@ -110,6 +120,8 @@ void Tensor::copy_from(const Tensor& source) const {
   FILIGREE_CHECK(dtype_ == source.dtype_, "copy of ", name_of(source.dtype_), " to ",
                  name_of(dtype_));
   FILIGREE_CHECK(numel() == source.numel(), "copy of ", source.shape_, " to ", shape_);
+  check_on_host(*this);
+  check_on_host(source);
   if (numel() > 0) std::memmove(raw(), source.raw(), static_cast<std::size_t>(bytes()));
 }
 
@@ -161,6 +173,7 @@ To converted(From value) {
 }  // namespace
 
 Tensor Tensor::to(DType dtype) const {
+  check_on_host(*this);
   FILIGREE_CHECK(is_floating(dtype) == is_floating(dtype_), "conversion of ", name_of(dtype_),
                  " to ", name_of(dtype));
   Tensor result = empty(shape_, dtype);

@@ -78,6 +78,7 @@ class Tensor {
   Tensor flat(std::int64_t begin, const Shape& shape) const;  // `shape` from element `begin`
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
+  // Of host memory only, like `to`; stream.hpp copies to and from accelerators.
   void zero() const;
   void copy_from(const Tensor& source) const;  // same dtype and element count
   Tensor clone(MemoryUse use = MemoryUse::workspace) const;

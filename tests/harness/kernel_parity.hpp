@@ -77,15 +77,28 @@ inline RowErrors row_errors(const Tensor& got, const Tensor& truth) {
   return result;
 }
 
-// Outputs of one call of one implementation on arguments from `build`.
+// Makes a context on the accelerator that this test program was linked for; empty: there is none,
+// and no implementation for one is in the table. `run` numbers the runs of one comparison, which an
+// emulator takes to order them differently.
+inline std::function<ExecutionContext(int run)>& accelerator() {
+  static std::function<ExecutionContext(int)> make;
+  return make;
+}
+
+// Outputs of one call of one implementation on arguments from `build`, in host memory. `run` is the
+// number of threads on the CPU.
 template <class Op>
 std::vector<TensorSource::Output> run_implementation(const Build<Op>& build, std::string_view name,
-                                                     DType dtype, bool is_truth, int threads) {
-  TensorSource source(dtype, is_truth);
+                                                     DType dtype, bool is_truth, int run,
+                                                     DeviceKind device = DeviceKind::cpu) {
+  const bool on_host = device == DeviceKind::cpu;
+  ExecutionContext context = on_host ? ExecutionContext{} : accelerator()(run);
+  TensorSource source(dtype, is_truth, on_host ? nullptr : &context);
   const typename Op::Arguments arguments = build(source);
-  ExecutionContext context;
-  context.allocator = source.allocator();
-  context.num_threads = threads;
+  if (on_host) {
+    context.allocator = source.allocator();
+    context.num_threads = run;
+  }
   context.forced_kernels[std::string(Op::name)] = std::string(name);
   dispatch<Op>(arguments, context);
   return source.outputs();
@@ -137,20 +150,20 @@ inline void expect_equal_bits(const TensorSource::Output& a, const TensorSource:
   ASSERT_EQ(a.tensor.bytes(), b.tensor.bytes()) << what;
   EXPECT_TRUE(a.tensor.bytes() == 0 || std::memcmp(a.tensor.raw(), b.tensor.raw(),
                                                    static_cast<std::size_t>(a.tensor.bytes())) == 0)
-      << what << ", output " << a.name << ": bits depend on the number of threads";
+      << what << ", output " << a.name
+      << ": bits depend on the number of threads, or differ between runs";
 }
 
 // The implementations of Op that take these arguments.
 template <class Op>
-std::vector<std::string> accepting_implementations(const Build<Op>& build, DType dtype) {
+std::vector<Implementation<Op>> accepting_implementations(const Build<Op>& build, DType dtype) {
   TensorSource source(dtype, false);
   const typename Op::Arguments arguments = build(source);
   const ExecutionContext context;
-  std::vector<std::string> names;
+  std::vector<Implementation<Op>> accepting;
   for (const Implementation<Op>& candidate : kernel_table().implementations<Op>())
-    if (candidate.device == context.device.kind && !candidate.reject(arguments, context))
-      names.emplace_back(candidate.name);
-  return names;
+    if (!candidate.reject(arguments, context)) accepting.push_back(candidate);
+  return accepting;
 }
 
 // The f64 reference has no error against itself, so the f64 bound comes from the f32 reference: its
@@ -164,24 +177,31 @@ void expect_parity(const Build<Op>& build, const ParityOptions& options = {}) {
     const auto truth = run_implementation<Op>(build, "reference", dtype, true, 1);
     const auto plain_truth = run_implementation<Op>(build, "reference", plain_dtype, true, 1);
     const auto plain = run_implementation<Op>(build, "reference", plain_dtype, false, 1);
-    for (const std::string& name : accepting_implementations<Op>(build, dtype)) {
-      const std::string what = str(Op::name, " '", name, "' in ", name_of(dtype));
-      const auto got = run_implementation<Op>(build, name, dtype, false, options.threads.front());
+    for (const Implementation<Op>& candidate : accepting_implementations<Op>(build, dtype)) {
+      const std::string what = str(Op::name, " '", candidate.name, "' in ", name_of(dtype));
+      const auto run = [&](int number) {
+        return run_implementation<Op>(build, candidate.name, dtype, false, number,
+                                      candidate.device);
+      };
+      const auto got = run(options.threads.front());
       for (std::size_t i = 0; i < got.size(); ++i)
         expect_within(got[i], truth[i].tensor, row_errors(plain[i].tensor, plain_truth[i].tensor),
                       scale, what);
       for (std::size_t k = 1; k < options.threads.size(); ++k) {
-        const auto again = run_implementation<Op>(build, name, dtype, false, options.threads[k]);
+        const auto again = run(options.threads[k]);
         for (std::size_t i = 0; i < got.size(); ++i) expect_equal_bits(got[i], again[i], what);
       }
     }
   }
 }
 
-// Every implementation's name, to state in a test what was covered.
+// The names of the implementations for the CPU, to state in a test what was covered.
 template <class Op>
 std::vector<std::string> implementation_names() {
-  return kernel_table().names().at(std::string(Op::name));
+  std::vector<std::string> names;
+  for (const Implementation<Op>& candidate : kernel_table().implementations<Op>())
+    if (candidate.device == DeviceKind::cpu) names.emplace_back(candidate.name);
+  return names;
 }
 
 }  // namespace filigree::testing

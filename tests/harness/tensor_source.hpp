@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/core/execution.hpp"
 #include "runtime/core/random.hpp"
 #include "runtime/core/tensor.hpp"
 #include "tests/harness/poison_allocator.hpp"
@@ -45,7 +46,9 @@ class TensorSource {
   };
   using Map = std::function<double(double)>;  // from a normal value to the wanted one
 
-  TensorSource(DType dtype, bool is_truth) : dtype_(dtype), is_truth_(is_truth) {}
+  // accelerator: where tensors go once they are made; null: they stay with the host.
+  TensorSource(DType dtype, bool is_truth, ExecutionContext* accelerator = nullptr)
+      : dtype_(dtype), is_truth_(is_truth), accelerator_(accelerator) {}
 
   DType storage() const { return dtype_; }
   DType accumulation() const { return accumulation_dtype(dtype_); }
@@ -61,13 +64,17 @@ class TensorSource {
     return stored(values, as.value_or(dtype_));
   }
   Tensor integers(const std::vector<std::int32_t>& values) {
-    return Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values);
+    return placed(Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values));
   }
   Tensor output(const std::string& name, const Shape& shape, std::optional<DType> as = {}) {
     const DType dtype = as.value_or(dtype_);
     outputs_.push_back(
-        {name, Tensor::empty(shape, is_truth_ ? DType::f64 : dtype, allocator_), dtype});
+        {name, placed(Tensor::empty(shape, is_truth_ ? DType::f64 : dtype, allocator_)), dtype});
     return outputs_.back().tensor;
+  }
+  // Written by the op and not compared.
+  Tensor unchecked(const Shape& shape, DType dtype) {
+    return placed(Tensor::empty(shape, dtype, allocator_));
   }
   // An output that the op updates: starts with random values.
   Tensor updated(const std::string& name, const Shape& shape, const Map& map = {},
@@ -75,17 +82,31 @@ class TensorSource {
     outputs_.push_back({name, input(shape, map, as), as.value_or(dtype_)});
     return outputs_.back().tensor;
   }
-  const std::vector<Output>& outputs() const { return outputs_; }
+  // A tensor of this source where the host can read it.
+  Tensor on_host(const Tensor& tensor) const {
+    return accelerator_ == nullptr ? tensor : to_host(*accelerator_->stream, tensor);
+  }
+  // In host memory.
+  std::vector<Output> outputs() const {
+    std::vector<Output> result = outputs_;
+    for (Output& output : result) output.tensor = on_host(output.tensor);
+    return result;
+  }
   const std::shared_ptr<Allocator>& allocator() const { return allocator_; }
 
  private:
   Tensor stored(const Tensor& values, DType as) const {
     const Tensor once = rounded_to(values, as, allocator_);
-    return is_truth_ ? rounded_to(once, DType::f64, allocator_) : once;
+    return placed(is_truth_ ? rounded_to(once, DType::f64, allocator_) : once);
+  }
+  Tensor placed(const Tensor& tensor) const {
+    if (accelerator_ == nullptr) return tensor;
+    return to_device(*accelerator_->stream, tensor, accelerator_->allocator);
   }
 
   DType dtype_;
   bool is_truth_;
+  ExecutionContext* accelerator_;
   std::uint64_t stream_ = 0;
   std::vector<Output> outputs_;
   std::shared_ptr<Allocator> allocator_ = std::make_shared<PoisonAllocator>();

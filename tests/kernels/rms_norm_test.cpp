@@ -37,7 +37,8 @@ Build<RmsNormBackward> backward_case(const Shape& shape, bool accumulate) {
     RmsNormBackward::Arguments a;
     a.x_TD = source.input(shape);
     a.w_D = source.input({shape[1]});
-    a.r_T = source.input_of(inverse_root_mean_squares(a.x_TD), source.accumulation());
+    a.r_T =
+        source.input_of(inverse_root_mean_squares(source.on_host(a.x_TD)), source.accumulation());
     a.dy_TD = source.input(shape);
     a.dx_TD = source.output("dx", shape);
     a.accumulate_dw = accumulate;

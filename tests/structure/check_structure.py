@@ -13,9 +13,10 @@ CORE = ["runtime/core"]
 LAYERS_BELOW = ["kernels", "parallel", "runtime/autograd", "runtime/core"]
 MAY_INCLUDE = {
     "runtime/core": [],
+    "runtime/cuda": CORE,
     "runtime/autograd": CORE,
     "runtime/storage": CORE,
-    "kernels": CORE,
+    "kernels": ["runtime/cuda"] + CORE,
     "parallel": ["runtime/autograd"] + CORE,
     "layers": LAYERS_BELOW,
     "data_pipeline": ["runtime/storage"] + CORE,

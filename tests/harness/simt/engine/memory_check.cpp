@@ -27,7 +27,9 @@ std::string amount(std::size_t bytes) {
 }
 
 std::string position_text(uint3 v) {
-  return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
+  std::string text = "(";
+  text += std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z);
+  return text += ")";
 }
 
 }  // namespace

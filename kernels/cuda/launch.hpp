@@ -1,0 +1,38 @@
+// Launching a kernel: one form for GPUs and for the emulator of the tests.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/dispatch.hpp"
+#include "runtime/cuda/cuda_check.hpp"
+
+namespace filigree {
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;  // dynamic
+};
+
+// Enqueues the kernel on the context's stream; a grid without blocks is nothing to do. Arguments
+// are converted to the kernel's parameters.
+template <class... Parameters>
+void launch(const ExecutionContext& context, const LaunchShape& shape,
+            void (*kernel)(Parameters...), std::type_identity_t<Parameters>... arguments) {
+  if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  const auto stream = static_cast<cudaStream_t>(context.stream->native());
+#ifdef FILIGREE_SIMT
+  simt::launch(kernel, shape.grid, shape.block, shape.shared_bytes, stream, arguments...);
+#else
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, stream>>>(arguments...);
+  check_cuda(cudaGetLastError(), "kernel launch");
+#endif
+}
+
+inline unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+}  // namespace filigree

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "kernels/dispatch.hpp"
+
+namespace filigree {
+
+// What Op::reject lets through, in f32 or bf16: f64 proves on the CPU.
+template <class Op, Tensor Op::Arguments::*... kTensors>
+std::optional<std::string> reject_on_cuda(const typename Op::Arguments& arguments,
+                                          const ExecutionContext& context) {
+  if (auto problem = Op::reject(arguments, context)) return problem;
+  if ((((arguments.*kTensors).dtype() == DType::f64) || ...))
+    return "CUDA kernels compute in f32 and bf16";
+  return std::nullopt;
+}
+
+// Registers Op::cuda. kTensors name the arguments whose dtypes are computed in.
+template <class Op, Tensor Op::Arguments::*... kTensors>
+void register_cuda(KernelTable& table) {
+  table.add<Op>({"cuda", DeviceKind::cuda, 10, &reject_on_cuda<Op, kTensors...>, &Op::cuda});
+}
+
+}  // namespace filigree

@@ -1,0 +1,114 @@
+#include "runtime/cuda/cuda_device.hpp"
+
+#include "runtime/cuda/cuda_check.hpp"
+
+namespace filigree {
+namespace {
+
+cudaStream_t native(const Stream& stream) { return static_cast<cudaStream_t>(stream.native()); }
+
+class CudaMemory final : public SystemMemory {
+ public:
+  explicit CudaMemory(int index) : index_(index) {}
+  Device device() const override { return {DeviceKind::cuda, index_}; }
+  void* take(std::int64_t bytes) override {
+    FILIGREE_CHECK_CUDA(cudaSetDevice(index_));
+    void* block = nullptr;
+    const cudaError_t result = cudaMalloc(&block, static_cast<std::size_t>(bytes));
+    if (result == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    check_cuda(result, "cudaMalloc");
+    return block;
+  }
+  // At exit the driver may be gone already, and its memory with it.
+  void give_back(void* block) noexcept override { cudaFree(block); }
+
+ private:
+  int index_;
+};
+
+// Not the default stream: that one waits for all others.
+class CudaStream final : public Stream {
+ public:
+  explicit CudaStream(int index) : index_(index) {
+    FILIGREE_CHECK_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  }
+  ~CudaStream() override { cudaStreamDestroy(stream_); }
+  CudaStream(const CudaStream&) = delete;
+  CudaStream& operator=(const CudaStream&) = delete;
+
+  Device device() const override { return {DeviceKind::cuda, index_}; }
+  void* native() const override { return stream_; }
+  void copy(void* to, const void* from, std::int64_t bytes) override {
+    FILIGREE_CHECK_CUDA(
+        cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, stream_));
+  }
+  void fill(void* to, std::uint8_t byte, std::int64_t bytes) override {
+    FILIGREE_CHECK_CUDA(cudaMemsetAsync(to, byte, static_cast<std::size_t>(bytes), stream_));
+  }
+  void synchronize() override { FILIGREE_CHECK_CUDA(cudaStreamSynchronize(stream_)); }
+
+ private:
+  int index_;
+  cudaStream_t stream_ = nullptr;
+};
+
+}  // namespace
+
+std::vector<CudaDeviceInfo> cuda_devices() {
+  int count = 0;
+  const cudaError_t result = cudaGetDeviceCount(&count);
+  if (result != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    throw UserError(
+        str("no NVIDIA GPU can be used: ",
+            result == cudaSuccess ? "the driver reports none" : cudaGetErrorString(result),
+            "; look at nvidia-smi, or train with --device cpu"));
+  }
+  std::vector<CudaDeviceInfo> devices;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties;
+    FILIGREE_CHECK_CUDA(cudaGetDeviceProperties(&properties, i));
+    devices.push_back(
+        {.name = properties.name,
+         .major = properties.major,
+         .minor = properties.minor,
+         .multiprocessors = properties.multiProcessorCount,
+         .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem),
+         .shared_bytes_per_block = static_cast<std::int64_t>(properties.sharedMemPerBlockOptin)});
+  }
+  return devices;
+}
+
+ExecutionContext make_cuda_context(int index) {
+  const auto count = static_cast<int>(cuda_devices().size());
+  if (index < 0 || index >= count)
+    throw UserError(str("GPU ", index, " does not exist: this process sees ", count,
+                        "; CUDA_VISIBLE_DEVICES chooses which"));
+  FILIGREE_CHECK_CUDA(cudaSetDevice(index));
+  ExecutionContext context;
+  context.device = {DeviceKind::cuda, index};
+  context.stream = std::make_shared<CudaStream>(index);
+  context.allocator = std::make_shared<CachingAllocator>(std::make_unique<CudaMemory>(index));
+  return context;
+}
+
+CudaEvent::CudaEvent() {
+  cudaEvent_t event = nullptr;
+  FILIGREE_CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  event_ = event;
+}
+
+CudaEvent::~CudaEvent() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
+
+void CudaEvent::record(const Stream& stream) {
+  FILIGREE_CHECK_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(event_), native(stream)));
+}
+
+void CudaEvent::wait(const Stream& stream) const {
+  FILIGREE_CHECK_CUDA(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event_), 0));
+}
+
+}  // namespace filigree
