@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/dispatch.hpp"
 #include "runtime/cuda/cuda_check.hpp"

@@ -11,7 +11,7 @@ struct AddTwo {
   }
 };
 
-// The dtypes may differ, so that the two sides have vectors of different widths: four elements.
+// Four elements a thread, one access each: the dtypes of the two sides may differ.
 template <class From, class To, bool kAccumulate>
 __global__ void __launch_bounds__(256)
     scale_kernel(const From* x, To* y, std::int64_t count, float factor) {

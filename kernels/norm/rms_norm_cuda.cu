@@ -48,14 +48,14 @@ template <class T>
 __global__ void __launch_bounds__(kThreads)
     weight_gradient_kernel(const T* x, const float* r, const T* dy, float* partial,
                            std::int64_t rows, std::int64_t D) {
-  const std::int64_t d = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const std::int64_t d = static_cast<std::int64_t>(blockIdx.y) * kThreads + threadIdx.x;
   if (d >= D) return;
-  const std::int64_t begin = blockIdx.y * kRowsPerChunk;
+  const std::int64_t begin = blockIdx.x * kRowsPerChunk;  // x: a grid has few blocks in y
   const std::int64_t end = begin + kRowsPerChunk < rows ? begin + kRowsPerChunk : rows;
   float sum = 0.0f;
   for (std::int64_t t = begin; t < end; ++t)
     sum += to_float(dy[t * D + d]) * to_float(x[t * D + d]) * r[t];
-  partial[blockIdx.y * D + d] = sum;
+  partial[blockIdx.x * D + d] = sum;
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -77,7 +77,7 @@ void backward(const RmsNormBackward::Arguments& a, ExecutionContext& context) {
          device_data<T>(a.w_D), r, dy, device_data<T>(a.dx_TD), D);
   const unsigned chunks = blocks_for(rows, kRowsPerChunk), columns = blocks_for(D, kThreads);
   const Tensor partial = context.empty(Shape{chunks, D}, DType::f32);
-  launch(context, {dim3(columns, chunks), kThreads}, weight_gradient_kernel<T>, x, r, dy,
+  launch(context, {dim3(chunks, columns), kThreads}, weight_gradient_kernel<T>, x, r, dy,
          device_data<float>(partial), rows, D);
   launch(context, {columns, kThreads}, add_chunks_kernel, device_data<float>(partial),
          static_cast<std::int64_t>(chunks), D, device_data<float>(a.dw_D), a.accumulate_dw);

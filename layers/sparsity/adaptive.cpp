@@ -111,7 +111,8 @@ Variable AdaptiveMechanism::gate_input(const Variable& x) const {
   return config_.learn == "end_to_end" ? x : Variable(x.value(), x.placements());
 }
 
-// While everything is read, the model is the dense one: a gate that knows little would hinder it.
+// In the warm-up the chosen blocks are all blocks and their gate has no say: one that knows little
+// would hinder the model. (A head gate multiplies from the start.)
 double AdaptiveMechanism::bias_strength(const BatchInfo& batch) const {
   return soft_ ? ramp_progress(config_, batch) : 0.0;
 }

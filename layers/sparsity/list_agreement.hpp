@@ -21,7 +21,7 @@ struct ChoiceEvidence {
 //   - the input of the layer has not the same bits on every rank;
 //   - the lists of the next rank are not what this rank makes of that rank's scores with its own
 //     budget (other memory, another processor): named by the first block that differs.
-// Ranks exchange hashes, and scores and lists of one layer. Collective over the tensor axis.
+// Ranks exchange hashes, and what one layer chose by and chose. Collective over the tensor axis.
 std::string disagreement(ExecutionContext& execution, const Mesh& mesh, const BlockGrid& grid,
                          const ChoiceEvidence& evidence);
 

@@ -65,7 +65,7 @@ std::vector<CudaDeviceInfo> cuda_devices() {
     throw UserError(
         str("no NVIDIA GPU can be used: ",
             result == cudaSuccess ? "the driver reports none" : cudaGetErrorString(result),
-            "; look at nvidia-smi, or train with --device cpu"));
+            "; look at nvidia-smi"));
   }
   std::vector<CudaDeviceInfo> devices;
   for (int i = 0; i < count; ++i) {

@@ -22,7 +22,7 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;
   bool decay_norms = false;  // also decay norm weights and embeddings
-  double clip_norm = 1.0;    // global gradient norm; 0: no clipping
+  double clip_norm = 1.0;    // largest gradient norm of the model, and of its gates; 0: no clipping
 };
 
 struct ScheduleConfig {
