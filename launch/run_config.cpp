@@ -141,8 +141,9 @@ void add_optimizer(Options& options, OptimizerConfig& optimizer) {
               number("decoupled weight decay", 0, 10));
   options.add("optimizer.decay_norms", &optimizer.decay_norms,
               text("decay norm weights and embeddings too"));
-  options.add("optimizer.clip_norm", &optimizer.clip_norm,
-              number("largest global gradient norm; 0: no clipping", 0, kInfinity));
+  options.add(
+      "optimizer.clip_norm", &optimizer.clip_norm,
+      number("largest gradient norm of the model, and of its gates; 0: no clipping", 0, kInfinity));
 }
 
 void add_schedule(Options& options, ScheduleConfig& schedule) {

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <vector>
 
 #include "kernels/elementwise/vector_math.hpp"
 #include "kernels/gate/head_gate.hpp"
@@ -103,15 +102,14 @@ double dot(const T* x, const T* y, std::int64_t count) {
   return sum;
 }
 
-// What group `row` of all sequences is multiplied by, per head; 1 where the gate has no say.
+// Per head of one group: what it is multiplied by, 1 where the gate has no say.
 template <class A>
-std::vector<A> head_factors(const BlockGrid& grid, const Tensor& s, const Tensor& dense_heads,
-                            std::int64_t row) {
-  std::vector<A> factors(static_cast<std::size_t>(grid.heads), A{1});
+void head_factors(const BlockGrid& grid, const Tensor& s, const Tensor& dense_heads,
+                  std::int64_t row, A* factors) {
   for (std::int64_t h = 0; h < grid.heads; ++h)
-    if (is_head_gated(grid, dense_heads, row / grid.groups(), h, row % grid.groups()))
-      factors[static_cast<std::size_t>(h)] = s.data<A>()[row * grid.heads + h];
-  return factors;
+    factors[h] = is_head_gated(grid, dense_heads, row / grid.groups(), h, row % grid.groups())
+                     ? s.data<A>()[row * grid.heads + h]
+                     : A{1};
 }
 
 // Tokens outside, heads inside: rows are read and written as they lie in memory.
@@ -119,12 +117,14 @@ template <class T>
 void scale_forward(const ScaleHeads::Arguments& a, const ExecutionContext& context) {
   using A = Accumulator<T>;
   const std::int64_t H = a.grid.heads, K = a.o_THK.dim(1) / H;
+  const Tensor scratch = context.empty(a.s_NH.shape(), dtype_of<A>);
   const T* const o = a.o_THK.data<T>();
   T* const y = a.y_THK.data<T>();
   for_each_group(context, a.grid, H * K, [&](std::int64_t row, BlockRange rows) {
-    const std::vector<A> factors = head_factors<A>(a.grid, a.s_NH, a.dense_heads_H, row);
+    A* const factors = scratch.data<A>() + row * H;
+    head_factors(a.grid, a.s_NH, a.dense_heads_H, row, factors);
     for (std::int64_t i = rows.begin * H; i < rows.end * H; ++i) {
-      const A factor = factors[static_cast<std::size_t>(i % H)];
+      const A factor = factors[i % H];
       vector_loop(i * K, (i + 1) * K, [=](std::int64_t d) { y[d] = T(factor * widened(o[d])); });
     }
   });
@@ -134,21 +134,24 @@ template <class T>
 void scale_backward(const ScaleHeadsBackward::Arguments& a, const ExecutionContext& context) {
   using A = Accumulator<T>;
   const std::int64_t H = a.grid.heads, K = a.o_THK.dim(1) / H, N = a.grid.groups();
+  const Tensor factor_scratch = context.empty(a.s_NH.shape(), dtype_of<A>);
+  const Tensor sum_scratch = context.empty(a.s_NH.shape(), DType::f64);
   const T *const o = a.o_THK.data<T>(), *const dy = a.dy_THK.data<T>();
   T* const d_o = a.do_THK.data<T>();
   A* const ds = a.ds_NH.data<A>();
   for_each_group(context, a.grid, H * K, [&](std::int64_t row, BlockRange rows) {
-    const std::vector<A> factors = head_factors<A>(a.grid, a.s_NH, a.dense_heads_H, row);
-    std::vector<double> sums(factors.size());  // long sums of terms of either sign
+    A* const factors = factor_scratch.data<A>() + row * H;
+    head_factors(a.grid, a.s_NH, a.dense_heads_H, row, factors);
+    double* const sums = sum_scratch.data<double>() + row * H;  // of many terms of either sign
+    std::fill_n(sums, H, 0.0);
     for (std::int64_t i = rows.begin * H; i < rows.end * H; ++i) {
-      const auto h = static_cast<std::size_t>(i % H);
-      const A factor = factors[h];
+      const A factor = factors[i % H];
       vector_loop(i * K, (i + 1) * K, [=](std::int64_t d) { d_o[d] = T(factor * widened(dy[d])); });
-      sums[h] += dot(dy + i * K, o + i * K, K);
+      sums[i % H] += dot(dy + i * K, o + i * K, K);
     }
     for (std::int64_t h = 0; h < H; ++h)
       ds[row * H + h] = is_head_gated(a.grid, a.dense_heads_H, row / N, h, row % N)
-                            ? static_cast<A>(sums[static_cast<std::size_t>(h)])
+                            ? static_cast<A>(sums[h])
                             : A{0};
   });
 }

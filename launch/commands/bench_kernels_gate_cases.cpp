@@ -1,6 +1,7 @@
 // The gate's ops at 8,192 tokens, blocks and groups of 64 and a tenth of the pairs: what choosing
 // and teaching cost beside the attention that they save.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/attention/attention.hpp"
@@ -21,7 +22,8 @@ namespace {
 constexpr std::int64_t kTokens = 8192, kHeads = 8, kDim = 64, kBlock = 64;
 constexpr std::int64_t kBlocks = kTokens / kBlock, kSampled = kBlocks / 32;
 constexpr double kDensity = 0.1;
-constexpr const char* kShape = "8192, 8 heads of 64, blocks of 64";
+const std::string kShape = str(kTokens, ", ", kHeads, " heads of ", kDim, ", blocks of ", kBlock);
+const std::string kSampledShape = str(kShape, ", ", kSampled, " groups");
 
 BlockGrid grid() {
   BlockGrid result;
@@ -42,7 +44,8 @@ struct GateData {
   Tensor scores() const { return some_values({1, kHeads, kBlocks, kBlocks}, acc); }
   Tensor heads() const { return some_values({kBlocks, kHeads}, acc); }
   Tensor weight() const { return some_values({kHeads * kDim, kDim}, dtype); }
-  Tensor one() const { return Tensor::zeros({1}, acc); }
+  Tensor result() const { return Tensor::zeros({1}, acc); }
+  static Tensor scalar(float value) { return Tensor::from<float>({1}, std::array{value}); }
   Tensor teacher() const {
     const Tensor rows = some_values({1, kHeads, kSampled, kBlocks}, acc);
     for (float& value : rows.span<float>()) value = std::abs(value);
@@ -206,7 +209,7 @@ void add_choice(KernelSuite& suite, const GateData& d) {
 
 void add_teacher(KernelSuite& suite, const GateData& d) {
   suite.add<BlockMassTeacher>(
-      str(kShape, ", ", kSampled, " groups"), d.dtype, false,
+      kSampledShape, d.dtype, false,
       [=] {
         BlockMassTeacher::Arguments a;
         a.grid = grid(), a.kv_heads = kHeads, a.scale = 1 / std::sqrt(double(kDim));
@@ -214,27 +217,29 @@ void add_teacher(KernelSuite& suite, const GateData& d) {
         a.teacher_BHRM = d.teacher(), a.weight_BHR = d.weights();
         return a;
       },
-      [](const BlockMassTeacher::Arguments& a) { return std::vector{a.teacher_BHRM}; });
+      [](const BlockMassTeacher::Arguments& a) {
+        return std::vector{a.teacher_BHRM, a.weight_BHR};
+      });
   if (d.dtype != DType::f32) return;
   suite.add<DistillLoss>(
-      kShape, d.dtype, true,
+      kSampledShape, d.dtype, true,
       [=] {
-        return DistillLoss::Arguments{
-            grid(), d.scores(), GateData::sampled(), d.teacher(), d.weights(), d.one(), d.one()};
+        return DistillLoss::Arguments{grid(),      d.scores(), GateData::sampled(), d.teacher(),
+                                      d.weights(), d.result(), d.result()};
       },
       [](const DistillLoss::Arguments& a) {
         return std::vector{a.loss, a.total};
       });
   suite.add<DistillLossGradient>(
-      kShape, d.dtype, true,
+      kSampledShape, d.dtype, true,
       [=] {
         return DistillLossGradient::Arguments{grid(),
                                               d.scores(),
                                               GateData::sampled(),
                                               d.teacher(),
                                               d.weights(),
-                                              some_values({1}, d.acc),
-                                              some_values({1}, d.acc),
+                                              GateData::scalar(1.0f),
+                                              GateData::scalar(kHeads * kSampled),
                                               d.scores()};
       },
       [](const DistillLossGradient::Arguments& a) { return std::vector{a.dz_BHNM}; });
@@ -250,7 +255,7 @@ void add_teacher(KernelSuite& suite, const GateData& d) {
         return std::vector{a.pairs_H, a.blocks_H, a.forced_H};
       });
   suite.add<GateRecall>(
-      kShape, d.dtype, true,
+      kSampledShape, d.dtype, true,
       [=] {
         const BlockSelect::Arguments lists = chosen(d);
         return GateRecall::Arguments{grid(),

@@ -161,7 +161,7 @@ Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) cons
   AttentionPattern pattern = pattern_within_documents(input);
   BlockGrid grid =
       grid_of(input.shape, pattern.document_begin_T, config_.query_group, config_.key_block);
-  grid.local_blocks = config_.local_blocks_before();
+  grid.local_blocks = config_.adaptive_local_blocks();
   pattern.window = config_.window;
   pattern.sinks = config_.sinks;
   if (input.state) {

@@ -39,7 +39,7 @@ BlockGrid BlockBudget::reference_grid() const {
   grid.key_block = config_.key_block;
   grid.query_length = grid.key_length = sequence_;
   grid.block_causal = block_causal_;
-  grid.local_blocks = config_.local_blocks_before();
+  grid.local_blocks = config_.adaptive_local_blocks();
   return grid;
 }
 

@@ -1,25 +1,12 @@
-// What mechanisms with a learned gate have in common: from scores to lists, and the comparison of
-// the scores with dense attention, which teaches the gate and shows how good its choice is.
+// What mechanisms with a learned gate have in common: the comparison of its scores with dense
+// attention, which teaches the gate and shows how good its choice is.
 #pragma once
 
 #include "layers/functional/gate.hpp"
-#include "layers/sparsity/block_budget.hpp"
+#include "layers/sparsity/block_choice.hpp"
 #include "layers/sparsity/mechanism.hpp"
 
 namespace filigree {
-
-// What a rank chooses by.
-struct ChoiceInputs {
-  Tensor scores_BHNM;          // of the gate
-  BlockBudget::Choice budget;  // the same on every rank
-  Tensor dense_heads_H;        // u8; undefined when none is dense
-  Tensor head_scores_NH;       // of a head gate, whose groups below budget.head_threshold list
-                               // nothing; or undefined
-};
-
-// The lists, with their transpose, of the blocks that the budget takes.
-BlockLists choose_blocks(ExecutionContext& execution, const BlockGrid& grid,
-                         const ChoiceInputs& inputs);
 
 // What the comparison knows of its layer.
 struct GateComparison {
@@ -31,10 +18,10 @@ struct GateComparison {
 };
 
 // Compares the scores z with the dense map on sampled groups; pattern.lists are what `inputs` made
-// of them. In training, where `config` distills,
-// adds distill_weight times the mean divergence over the compared rows of the whole step, on any
-// layout and in any number of micro-steps, to the objective. Where statistics are asked for, writes
-// the layer's; where a disagreement is looked for, compares the choice across the tensor axis.
+// of them. In training, where `config` distills, adds distill_weight times the mean divergence over
+// the compared rows of the whole step, on any layout and in any number of micro-steps, to the
+// objective. Where statistics are asked for, writes the layer's; where a disagreement is looked
+// for, compares the choice across the tensor axis.
 void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable& z_BHNM,
                         const BlockGrid& grid, const ChoiceInputs& inputs,
                         const AttentionPattern& pattern, const SparsityConfig& config,

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "layers/sparsity/gated_choice.hpp"
+#include "layers/sparsity/block_choice.hpp"
 #include "parallel/mesh.hpp"
 #include "runtime/core/execution.hpp"
 

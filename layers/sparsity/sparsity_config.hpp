@@ -39,8 +39,8 @@ struct SparsityConfig {
   std::int64_t head_patterns =
       1;  // of deepspeed_fixed: heads take turns in which blocks are global
 
-  // What BlockGrid::local_blocks is for adaptive.
-  std::int64_t local_blocks_before() const { return local_blocks == 0 ? 1 : local_blocks; }
+  // BlockGrid::local_blocks of adaptive.
+  std::int64_t adaptive_local_blocks() const { return local_blocks == 0 ? 1 : local_blocks; }
 
   // Of a mechanism that can.
   bool distills() const { return learn == "distill" || learn == "both" || learn == "auto"; }

@@ -80,22 +80,26 @@ ModelAndGates gradient_norms(const ParameterStore& store, const Mesh& mesh,
                              ExecutionContext& context) {
   // Sums of squares of what this rank answers for, of the model and of the gates, and of what
   // another rank does: the last only serves to notice a non-finite element wherever it appears.
-  const Tensor sums = context.zeros(Shape{3}, DType::f64);
+  enum Sum : std::int64_t { kModel, kGates, kOthers, kSums };
+  const Tensor sums = context.zeros(Shape{kSums}, DType::f64);
   const auto runs = parameter_runs(
       store, [&](const Parameter& parameter) { return counts_here(parameter, mesh); });
   for (const ParameterRun& run : runs)
     dispatch<SumSquares>({.x_N = part(store.gradient(), run),
-                          .sum = sums.flat(run.flag ? run.gate : 2, Shape{1}),
+                          .sum = sums.flat(!run.flag  ? kOthers
+                                           : run.gate ? kGates
+                                                      : kModel,
+                                           Shape{1}),
                           .accumulate = true},
                          context);
   double* values = sums.data<double>();
-  const bool bad = !std::isfinite(values[0] + values[1] + values[2]);
-  if (bad) values[0] = values[1] = 0.0;
-  values[2] = bad ? 1.0 : 0.0;
+  const bool bad = !std::isfinite(values[kModel] + values[kGates] + values[kOthers]);
+  if (bad) values[kModel] = values[kGates] = 0.0;
+  values[kOthers] = bad ? 1.0 : 0.0;
   mesh.world().all_reduce(sums);
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  if (values[2] > 0.0) return {kNaN, kNaN};
-  return {std::sqrt(values[0]), std::sqrt(values[1])};
+  if (values[kOthers] > 0.0) return {kNaN, kNaN};
+  return {std::sqrt(values[kModel]), std::sqrt(values[kGates])};
 }
 
 double clip_scale(double norm, double clip_norm) {

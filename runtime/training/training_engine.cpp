@@ -86,9 +86,9 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
   result.gradient_norm = std::hypot(norms.model, norms.gates);
   result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
   if (!result.skipped) {
-    const double most = config_.optimizer.clip_norm;
+    const double limit = config_.optimizer.clip_norm;
     optimizer_.update(result.learning_rate,
-                      {clip_scale(norms.model, most), clip_scale(norms.gates, most)}, context_);
+                      {clip_scale(norms.model, limit), clip_scale(norms.gates, limit)}, context_);
     model_.weights_changed(WeightChange::updated, context_);
   }
   return result;

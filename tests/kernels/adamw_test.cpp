@@ -120,12 +120,17 @@ TEST(SumSquares, IsAsExactAsAnF64Sum) {
         for (const double x : inputs.x_N.span<double>()) truth += static_cast<long double>(x) * x;
         const double allowed =
             static_cast<double>(truth) * 0x1p-53 * (2 * std::sqrt(static_cast<double>(size)) + 1);
-        for (const std::string& name : implementation_names<SumSquares>()) {
-          const auto one = run_implementation<SumSquares>(build, name, dtype, false, 1).front();
-          const auto two = run_implementation<SumSquares>(build, name, dtype, false, 2).front();
+        for (const Implementation<SumSquares>& candidate :
+             accepting_implementations<SumSquares>(build, dtype)) {
+          const auto run = [&](int number) {
+            return run_implementation<SumSquares>(build, candidate.name, dtype, false, number,
+                                                  candidate.device)
+                .front();
+          };
+          const auto one = run(1), two = run(2);
           EXPECT_LE(std::abs(static_cast<double>(one.tensor.data<double>()[0] - truth)), allowed)
-              << name;
-          expect_equal_bits(one, two, name);
+              << candidate.name;
+          expect_equal_bits(one, two, std::string(candidate.name));
         }
       }
 }

@@ -30,12 +30,16 @@ TEST(Dot, IsAsExactAsAnF64Sum) {
       }
       const double allowed =
           static_cast<double>(magnitude) * 0x1p-53 * (2 * std::sqrt(static_cast<double>(size)) + 1);
-      for (const std::string& name : implementation_names<Dot>()) {
-        const auto one = run_implementation<Dot>(build, name, dtype, false, 1).front();
-        const auto two = run_implementation<Dot>(build, name, dtype, false, 2).front();
+      for (const Implementation<Dot>& candidate : accepting_implementations<Dot>(build, dtype)) {
+        const auto run = [&](int number) {
+          return run_implementation<Dot>(build, candidate.name, dtype, false, number,
+                                         candidate.device)
+              .front();
+        };
+        const auto one = run(1), two = run(2);
         EXPECT_LE(std::abs(static_cast<double>(one.tensor.data<double>()[0] - truth)), allowed)
-            << name;
-        expect_equal_bits(one, two, name);
+            << candidate.name;
+        expect_equal_bits(one, two, std::string(candidate.name));
       }
     }
 }

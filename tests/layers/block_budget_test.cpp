@@ -24,7 +24,7 @@ BlockGrid sequence_grid(const SparsityConfig& c, std::int64_t length, std::int64
                             .head_dim = 2,
                             .query_offset = offset},
                            {}, c.query_group, c.key_block);
-  grid.local_blocks = c.local_blocks_before();
+  grid.local_blocks = c.adaptive_local_blocks();
   return grid;
 }
 

@@ -147,47 +147,63 @@ void fill_gradient(const ParameterStore& store) {
   }
 }
 
-// The norm on every rank of a layout.
-std::vector<double> norms(int data, int tensor, int poisoned_rank = -1) {
-  std::vector<double> result(static_cast<std::size_t>(data * tensor));
+ModelConfig gated_config() {
+  ModelConfig config = tiny_config();
+  config.mechanism = "adaptive";
+  config.sparsity.key_block = config.sparsity.query_group = 16;
+  config.sequence = 64;
+  config.sparsity.head_gate = true;
+  return config.resolved(0);
+}
+
+// The norms on every rank of a layout.
+std::vector<ModelAndGates> norms(int data, int tensor, int poisoned_rank = -1) {
+  std::vector<ModelAndGates> result(static_cast<std::size_t>(data * tensor));
   on_mesh(grid(data, tensor), [&](const Mesh& mesh) {
     ExecutionContext context;
     ParameterStore store;
-    const LanguageModel model(tiny_config(), mesh, store);
+    const LanguageModel model(gated_config(), mesh, store);
     store.materialise(DType::f64, 1, context);
     fill_gradient(store);
     if (mesh.world().rank() == poisoned_rank)
       store.gradient().data<double>()[store.end(store.size() - 1) - 1] =
           std::numeric_limits<double>::infinity();
-    result[static_cast<std::size_t>(mesh.world().rank())] =
-        gradient_norms(store, mesh, context).model;
+    result[static_cast<std::size_t>(mesh.world().rank())] = gradient_norms(store, mesh, context);
   });
   return result;
 }
 
-TEST(GlobalGradientNorm, CountsEveryElementOnceOnAnyLayout) {
-  double expected = 0.0;
+TEST(GradientNorms, CountEveryElementOnceOnAnyLayout) {
+  double model_sum = 0.0, gate_sum = 0.0;
   on_mesh(grid(1, 1), [&](const Mesh& mesh) {
     ExecutionContext context;
     ParameterStore store;
-    const LanguageModel model(tiny_config(), mesh, store);
+    const LanguageModel model(gated_config(), mesh, store);
     store.materialise(DType::f64, 1, context);
     fill_gradient(store);
-    for (const double g : store.gradient().span<double>()) expected += g * g;
+    for (std::size_t p = 0; p < store.size(); ++p)
+      for (const double g : store.slice(store.gradient(), p).span<double>())
+        (store[p].gate ? gate_sum : model_sum) += g * g;
   });
-  expected = std::sqrt(expected);
+  EXPECT_GT(gate_sum, 0.0);
   for (const auto& [data, tensor] : {std::pair{1, 1}, {2, 1}, {1, 2}, {2, 2}, {1, 4}}) {
-    const std::vector<double> all = norms(data, tensor);
-    EXPECT_NEAR(all[0], expected, 1e-13 * expected) << "data " << data << ", tensor " << tensor;
-    for (const double norm : all)
-      EXPECT_EQ(norm, all[0]) << "data " << data << ", tensor " << tensor;
+    SCOPED_TRACE(str("data ", data, ", tensor ", tensor));
+    const std::vector<ModelAndGates> all = norms(data, tensor);
+    EXPECT_NEAR(all[0].model, std::sqrt(model_sum), 1e-13 * std::sqrt(model_sum));
+    EXPECT_NEAR(all[0].gates, std::sqrt(gate_sum), 1e-13 * std::sqrt(gate_sum));
+    for (const ModelAndGates& norm : all) {
+      EXPECT_EQ(norm.model, all[0].model);
+      EXPECT_EQ(norm.gates, all[0].gates);
+    }
   }
 }
 
-TEST(GlobalGradientNorm, IsNotANumberEverywhereWhenOneRankHoldsInfinity) {
+TEST(GradientNorms, AreNotNumbersAnywhereWhenOneRankHoldsInfinity) {
   for (int rank = 0; rank < 4; ++rank)
-    for (const double norm : norms(2, 2, rank))
-      EXPECT_TRUE(std::isnan(norm)) << "poisoned rank " << rank;
+    for (const ModelAndGates& norm : norms(2, 2, rank)) {
+      EXPECT_TRUE(std::isnan(norm.model)) << "poisoned rank " << rank;
+      EXPECT_TRUE(std::isnan(norm.gates)) << "poisoned rank " << rank;
+    }
 }
 
 }  // namespace
