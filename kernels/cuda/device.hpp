@@ -39,19 +39,10 @@ constexpr int kWarp = 32;
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
 // The result is in every lane; the order of the sum is fixed.
-__device__ __forceinline__ float warp_sum(float value) {
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
   for (int distance = kWarp / 2; distance > 0; distance /= 2)
     value += __shfl_xor_sync(kWholeWarp, value, distance);
-  return value;
-}
-__device__ __forceinline__ double warp_sum(double value) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    value += __shfl_xor_sync(kWholeWarp, value, distance);
-  return value;
-}
-__device__ __forceinline__ float warp_max(float value) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
   return value;
 }
 
@@ -65,16 +56,6 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   if (lane == 0) scratch[warp] = value;
   __syncthreads();
   value = warp_sum(lane < warps ? scratch[lane] : T(0));
-  __syncthreads();
-  return value;
-}
-__device__ __forceinline__ float block_max(float value, float* scratch) {
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int warps = blockDim.x / kWarp;
-  value = warp_max(value);
-  if (lane == 0) scratch[warp] = value;
-  __syncthreads();
-  value = warp_max(scratch[lane < warps ? lane : 0]);
   __syncthreads();
   return value;
 }

@@ -23,6 +23,7 @@ template <class... Parameters>
 void launch(const ExecutionContext& context, const LaunchShape& shape,
             void (*kernel)(Parameters...), std::type_identity_t<Parameters>... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
+  FILIGREE_CHECK_CUDA(cudaSetDevice(context.device.index));
   const auto stream = static_cast<cudaStream_t>(context.stream->native());
 #ifdef FILIGREE_SIMT
   simt::launch(kernel, shape.grid, shape.block, shape.shared_bytes, stream, arguments...);

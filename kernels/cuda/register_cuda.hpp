@@ -1,10 +1,11 @@
+// How an op's CUDA implementation gets into the table.
 #pragma once
 
 #include "kernels/dispatch.hpp"
 
 namespace filigree {
 
-// What Op::reject lets through, in f32 or bf16: f64 proves on the CPU.
+// What Op::reject lets through, in f32 or bf16; f64 is for proofs, which run on the CPU.
 template <class Op, Tensor Op::Arguments::*... kTensors>
 std::optional<std::string> reject_on_cuda(const typename Op::Arguments& arguments,
                                           const ExecutionContext& context) {

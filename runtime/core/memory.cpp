@@ -57,6 +57,10 @@ void* CachingAllocator::allocate(std::int64_t bytes, MemoryUse use) {
     found->second.pop_back();
   } else {
     block = system_->take(size);
+    if (block == nullptr) {
+      give_back_kept_blocks();
+      block = system_->take(size);
+    }
     if (block == nullptr)
       throw UserError(str("out of memory: ", size, " bytes for ", name_of(use), " with ",
                           total_.live, " bytes in use; try a smaller micro batch or more ranks"));
@@ -106,6 +110,10 @@ std::int64_t CachingAllocator::system_allocations() const {
 
 void CachingAllocator::trim() {
   std::lock_guard lock(mutex_);
+  give_back_kept_blocks();
+}
+
+void CachingAllocator::give_back_kept_blocks() {
   for (auto& [size, blocks] : free_) {
     for (void* block : blocks) system_->give_back(block);
     reserved_.live -= size * static_cast<std::int64_t>(blocks.size());

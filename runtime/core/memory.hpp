@@ -53,7 +53,8 @@ class SystemMemory {
 };
 
 // Keeps freed blocks in lists by size class and hands them out again, so that a training step
-// allocates nothing from the system after warm-up. Size classes are powers of two split in four.
+// allocates nothing from the system after warm-up. Where the system has no more, blocks that are
+// kept for other sizes go back to it first. Size classes are powers of two split in four.
 //
 // On an accelerator a block that is freed is handed out again while kernels that use it may still
 // be in the stream's queue. That is right as long as the next user works on the same stream, which
@@ -79,6 +80,8 @@ class CachingAllocator final : public Allocator {
   void trim();
 
  private:
+  void give_back_kept_blocks();
+
   struct Usage {
     std::int64_t live = 0, peak = 0;
   };

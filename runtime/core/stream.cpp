@@ -6,7 +6,7 @@ void copy(Stream& stream, const Tensor& from, const Tensor& to) {
   FILIGREE_CHECK(from.dtype() == to.dtype(), "copy of ", name_of(from.dtype()), " to ",
                  name_of(to.dtype()));
   FILIGREE_CHECK(from.numel() == to.numel(), "copy of ", from.shape(), " to ", to.shape());
-  if (from.numel() > 0) stream.copy(to.raw(), from.raw(), from.bytes());
+  if (from.numel() > 0) stream.copy(from.raw(), to.raw(), from.bytes());
 }
 
 Tensor to_host(Stream& stream, const Tensor& tensor) {

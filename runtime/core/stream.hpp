@@ -17,7 +17,7 @@ class Stream {
   virtual void* native() const = 0;  // cudaStream_t
   // Enqueues a copy between host and device, or on the device. The host's side must stay as it is
   // until the copy has run.
-  virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;
+  virtual void copy(const void* from, void* to, std::int64_t bytes) = 0;
   virtual void fill(void* to, std::uint8_t byte, std::int64_t bytes) = 0;
   virtual void synchronize() = 0;
 };

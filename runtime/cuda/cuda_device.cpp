@@ -41,16 +41,23 @@ class CudaStream final : public Stream {
 
   Device device() const override { return {DeviceKind::cuda, index_}; }
   void* native() const override { return stream_; }
-  void copy(void* to, const void* from, std::int64_t bytes) override {
+  void copy(const void* from, void* to, std::int64_t bytes) override {
+    make_current();
     FILIGREE_CHECK_CUDA(
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, stream_));
   }
   void fill(void* to, std::uint8_t byte, std::int64_t bytes) override {
+    make_current();
     FILIGREE_CHECK_CUDA(cudaMemsetAsync(to, byte, static_cast<std::size_t>(bytes), stream_));
   }
-  void synchronize() override { FILIGREE_CHECK_CUDA(cudaStreamSynchronize(stream_)); }
+  void synchronize() override {
+    make_current();
+    FILIGREE_CHECK_CUDA(cudaStreamSynchronize(stream_));
+  }
 
  private:
+  void make_current() const { FILIGREE_CHECK_CUDA(cudaSetDevice(index_)); }
+
   int index_;
   cudaStream_t stream_ = nullptr;
 };
@@ -95,7 +102,8 @@ ExecutionContext make_cuda_context(int index) {
   return context;
 }
 
-CudaEvent::CudaEvent() {
+CudaEvent::CudaEvent(const Stream& stream) {
+  FILIGREE_CHECK_CUDA(cudaSetDevice(stream.device().index));
   cudaEvent_t event = nullptr;
   FILIGREE_CHECK_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
   event_ = event;
@@ -104,10 +112,12 @@ CudaEvent::CudaEvent() {
 CudaEvent::~CudaEvent() { cudaEventDestroy(static_cast<cudaEvent_t>(event_)); }
 
 void CudaEvent::record(const Stream& stream) {
+  FILIGREE_CHECK_CUDA(cudaSetDevice(stream.device().index));
   FILIGREE_CHECK_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(event_), native(stream)));
 }
 
 void CudaEvent::wait(const Stream& stream) const {
+  FILIGREE_CHECK_CUDA(cudaSetDevice(stream.device().index));
   FILIGREE_CHECK_CUDA(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event_), 0));
 }
 

@@ -22,18 +22,19 @@ struct CudaDeviceInfo {
 std::vector<CudaDeviceInfo> cuda_devices();
 
 // A stream with an allocator of its own on GPU `index`. Throws UserError when there is no such GPU.
-// The calling thread's current device becomes that one.
+// One thread may use contexts of several GPUs: everything here, and every launch, first makes the
+// GPU it works on the current one.
 ExecutionContext make_cuda_context(int index);
 
 // A point in a stream's work that other streams can wait for.
 class CudaEvent {
  public:
-  CudaEvent();
+  explicit CudaEvent(const Stream& stream);  // of the stream's device, not yet recorded
   ~CudaEvent();
   CudaEvent(const CudaEvent&) = delete;
   CudaEvent& operator=(const CudaEvent&) = delete;
 
-  void record(const Stream& stream);
+  void record(const Stream& stream);      // of the same device
   void wait(const Stream& stream) const;  // what the stream gets from now on runs after the point
 
  private:

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -120,6 +123,37 @@ TEST(CachingAllocator, ServesThreadsAtOnce) {
     });
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(row_of(allocator, "total").live_bytes, 0);
+}
+
+// So much and no more.
+class LittleMemory final : public SystemMemory {
+ public:
+  Device device() const override { return {}; }
+  void* take(std::int64_t bytes) override {
+    if (in_use_ + bytes > 10'000) return nullptr;
+    in_use_ += bytes;
+    void* const block = std::aligned_alloc(64, static_cast<std::size_t>(bytes));
+    sizes_[block] = bytes;
+    return block;
+  }
+  void give_back(void* block) noexcept override {
+    in_use_ -= sizes_.at(block);
+    std::free(block);
+  }
+
+ private:
+  std::int64_t in_use_ = 0;
+  std::map<void*, std::int64_t> sizes_;
+};
+
+TEST(CachingAllocator, GivesKeptBlocksBackBeforeItRunsOut) {
+  CachingAllocator allocator{std::make_unique<LittleMemory>()};
+  void* const kept = allocator.allocate(6000, MemoryUse::workspace);
+  allocator.release(kept, 6000, MemoryUse::workspace);
+  void* const other = allocator.allocate(8000, MemoryUse::workspace);
+  EXPECT_EQ(row_of(allocator, "reserved").live_bytes, 8192);
+  EXPECT_THROW(allocator.allocate(6000, MemoryUse::workspace), UserError);
+  allocator.release(other, 8000, MemoryUse::workspace);
 }
 
 TEST(CachingAllocator, OutOfMemoryIsTheUsersError) {
