@@ -142,6 +142,26 @@ __global__ void to_bfloat16_kernel(const float* values, unsigned short* bits, in
   if (i < n) bits[i] = __bfloat16_as_ushort(__float2bfloat16_rn(values[i]));
 }
 
+__global__ void votes_kernel(const int* values, unsigned* results) {
+  const int value = values[threadIdx.x];
+  const unsigned whole = 0xffffffffu;
+  const unsigned votes[] = {
+      __ballot_sync(whole, value > 0),
+      static_cast<unsigned>(__any_sync(whole, value == 7)),
+      static_cast<unsigned>(__all_sync(whole, value < 100)),
+      __match_any_sync(whole, value & 3),
+      static_cast<unsigned>(__reduce_add_sync(whole, value)),
+      static_cast<unsigned>(__reduce_min_sync(whole, value)),
+      static_cast<unsigned>(__reduce_max_sync(whole, value)),
+      __reduce_xor_sync(whole, static_cast<unsigned>(value)),
+      static_cast<unsigned>(__syncthreads_count(value > 0)),
+      static_cast<unsigned>(__syncthreads_or(value == 7)),
+      static_cast<unsigned>(__syncthreads_and(value < 100)),
+  };
+  if (threadIdx.x == 0)
+    for (unsigned i = 0; i < sizeof(votes) / sizeof(votes[0]); ++i) results[i] = votes[i];
+}
+
 }  // namespace
 
 void row_sums(const float* values, float* sums, int rows, int n, cudaStream_t stream,
@@ -197,6 +217,10 @@ void wait_for_next_block(int* flags, cudaStream_t stream) {
 
 void to_bfloat16(const float* values, unsigned short* bits, int n, cudaStream_t stream) {
   launch(to_bfloat16_kernel, dim3((n + 63) / 64), dim3(64), 0, stream, values, bits, n);
+}
+
+void votes(const int* values, unsigned* results, cudaStream_t stream) {
+  launch(votes_kernel, 1, 32, 0, stream, values, results);
 }
 
 }  // namespace simt_test

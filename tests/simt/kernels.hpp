@@ -46,6 +46,9 @@ void write_positions(int* to, dim3 grid, dim3 block, cudaStream_t stream);
 void read_from(const float* pointer, float* to, cudaStream_t stream);
 // Spins on a flag that the next block would set.
 void wait_for_next_block(int* flags, cudaStream_t stream);
+// Of 32 values: ballot of v > 0, any v == 7, all v < 100, lanes that match lane 0 in v & 3, sum,
+// minimum, maximum, exclusive or, then count of v > 0, or, and over the block; 11 results.
+void votes(const int* values, unsigned* results, cudaStream_t stream);
 // bits[i] = bfloat16 bits of values[i], rounded on the device.
 void to_bfloat16(const float* values, unsigned short* bits, int n, cudaStream_t stream);
 // out[16, 8] = a[16, depth] b by matrix instructions; b is [depth, 8] or, by_column, [8, depth].

@@ -90,6 +90,25 @@ TEST_P(Kernels, PositionsInThreeDimensions) {
   EXPECT_EQ(to.read(stream), expected);
 }
 
+TEST_P(Kernels, VotesAndReductions) {
+  Stream stream;
+  std::vector<int> values(32);
+  for (int i = 0; i < 32; ++i) values[i] = (i * 13) % 32 - 15;
+  unsigned ballot = 0, alike = 0, exclusive = 0;
+  for (int i = 0; i < 32; ++i) {
+    ballot |= values[i] > 0 ? 1u << i : 0;
+    alike |= (values[i] & 3) == (values[0] & 3) ? 1u << i : 0;
+    exclusive ^= static_cast<unsigned>(values[i]);
+  }
+  const DeviceArray<int> in(values, stream);
+  const DeviceArray<unsigned> results(11);
+  votes(in.get(), results.get(), stream);
+  // The values are -15 to 16 in some order.
+  EXPECT_EQ(results.read(stream),
+            (std::vector<unsigned>{ballot, 1, 1, alike, 16, static_cast<unsigned>(-15), 16,
+                                   exclusive, 16, 1, 1}));
+}
+
 TEST(Bfloat16, RoundsToNearestEvenAndKeepsSpecialValues) {
   simt::reset(seeded(0));
   const auto f = [](unsigned bits) { return __uint_as_float(bits); };

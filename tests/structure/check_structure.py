@@ -75,7 +75,7 @@ def include_problems(root, files):
 
 
 def names_in(text, pattern):
-    return set(re.findall(pattern, text))
+    return set(re.findall(pattern, text, flags=re.MULTILINE))
 
 
 def compare(registry, listed, found, what):
@@ -83,6 +83,24 @@ def compare(registry, listed, found, what):
         yield f"{registry}: add the line for {what.format(name)}"
     for name in sorted(listed - found):
         yield f"{registry}: lists {what.format(name)}, which no file has"
+
+
+def untested_cuda_ops(root, texts, ops):
+    """The emulator runs those suites of tests/kernels that its filter names."""
+    lists = "tests/simt/CMakeLists.txt"
+    found = re.search(r'TEST_FILTER "([^"]*)"', (root / lists).read_text(encoding="utf-8")) \
+        if (root / lists).is_file() else None
+    run = set(found.group(1).replace(".*", "").split(":")) if found else set()
+    suites = {}
+    for name, text in texts.items():
+        if not name.startswith("tests/kernels/"):
+            continue
+        for part in re.split(r"^TEST(?:_F|_P)?\(", text, flags=re.MULTILINE)[1:]:
+            for op in re.findall(r"(?:expect_parity|accepting_implementations)<(\w+)>", part):
+                suites.setdefault(op, set()).add(part.split(",")[0])
+    for op in sorted(ops):
+        if not suites.get(op, set()) & run:
+            yield f"{lists}: TEST_FILTER names no suite that compares {op} with its reference"
 
 
 def registry_problems(root, files):
@@ -96,6 +114,13 @@ def registry_problems(root, files):
     if registry in texts:
         yield from compare(registry, names_in(texts[registry], r"\bregister_(\w+)\("),
                            stems(r"kernels/\w+/(\w+)_reference\.cpp"), "register_{0} (kernels/*/{0}_reference.cpp)")
+    registry = "kernels/cuda/registry.cpp"
+    if registry in texts:
+        listed = names_in(texts[registry], r"\bregister_cuda<(\w+)")
+        cuda = [text for name, text in texts.items() if re.fullmatch(r"kernels/\w+/\w+_cuda\.cu", name)]
+        found = set().union(*(names_in(text, r"^void (\w+)::cuda\(") for text in cuda))
+        yield from compare(registry, listed, found, "register_cuda<{0}> (void {0}::cuda in a _cuda.cu)")
+        yield from untested_cuda_ops(root, texts, listed)
     registry = "layers/sparsity/registry.cpp"
     if registry in texts:
         mechanisms = {stem for stem in stems(r"layers/sparsity/(\w+)\.cpp")

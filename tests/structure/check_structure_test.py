@@ -58,6 +58,19 @@ class Planted(unittest.TestCase):
     def test_a_clean_tree_has_no_problem(self):
         self.assertEqual(self.problems({}), [])
 
+    def test_cuda_registry(self):
+        tree = {"kernels/cuda/registry.cpp": "void all() { register_cuda<Norm, &Norm::Arguments::x>(t); }\n",
+                "kernels/norm/norm_cuda.cu": "void Norm::cuda(const Arguments&) {}\n",
+                "tests/kernels/norm_test.cpp": "TEST(NormTest, Matches) { expect_parity<Norm>(build); }\n",
+                "tests/simt/CMakeLists.txt": 'gtest_discover_tests(simt TEST_FILTER "Other.*:NormTest.*")\n'}
+        self.assertEqual(self.problems(tree), [])
+        self.expect({**tree, "kernels/norm/norm_cuda.cu": "void Norm::cuda() {}\nvoid Max::cuda() {}\n"},
+                    "kernels/cuda/registry.cpp: add the line for register_cuda<Max>")
+        self.expect({**tree, "tests/simt/CMakeLists.txt": 'gtest_discover_tests(simt TEST_FILTER "Other.*")\n'},
+                    "names no suite that compares Norm")
+        self.expect({**tree, "tests/kernels/norm_test.cpp": "TEST(NormTest, Matches) { expect(build); }\n"},
+                    "names no suite that compares Norm")
+
     def test_upward_include(self):
         self.expect({"runtime/core/error.hpp": '#pragma once\n#include "runtime/autograd/tape.hpp"\n'},
                     'runtime/core/error.hpp:2: runtime/core must not include "runtime/autograd/tape.hpp"')

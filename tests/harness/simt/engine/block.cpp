@@ -88,7 +88,6 @@ void Block::start() {
   idle_yields_ = 0;
   fault_.clear();
   for (auto& groups : groups_) groups.clear();
-  for (Named& named : named_) named = Named();
   order_.start(&clock_, count_);
   ready_.resize(count_);
   for (int i = 0; i < count_; ++i) {
@@ -256,36 +255,6 @@ void Block::warp_collective(const char* name, std::uint32_t mask, void* request,
   idle_yields_ = 0;
   order_.warp_meeting(warp, mask, lanes_present(warp));
   if (complete != nullptr) complete(requests, mask);
-  yield();
-}
-
-void Block::named_barrier(int id, int count, bool wait) {
-  const auto use = [&] {
-    return "uses named barrier " + std::to_string(id) + " for " + std::to_string(count) +
-           " threads";
-  };
-  if (id < 0 || id > 15) fail(use() + "; there are barriers 0 to 15");
-  if (count <= 0 || count % 32 != 0 || count > (count_ + 31) / 32 * 32) {
-    fail(use() + "; it must be a multiple of 32 and at most the block");
-  }
-  Named& named = named_[id];
-  if (named.arrived > 0 && named.count != count) {
-    fail(use() + " while others use it for " + std::to_string(named.count));
-  }
-  named.count = count;
-  Thread& thread = *running_thread;
-  order_.release(thread.index, named.knowledge);
-  if (wait) named.waiting.push_back(thread.index);
-  if (++named.arrived < count) {
-    if (wait) wait_for(Wait::named_barrier, "a named barrier");
-    return;
-  }
-  idle_yields_ = 0;
-  for (int t : named.waiting) {
-    order_.acquire(t, named.knowledge);
-    if (t != thread.index) wake(t);
-  }
-  named = Named();
   yield();
 }
 

@@ -22,7 +22,7 @@ struct AsyncCopy {
   std::uint64_t group;
 };
 
-enum class Wait : std::uint8_t { ready, block_barrier, warp, named_barrier, mbarrier, exited };
+enum class Wait : std::uint8_t { ready, block_barrier, warp, exited };
 
 // Computes a warp collective's results once all lanes of the mask have come; `requests[lane]` is
 // what the lane passed.
@@ -60,7 +60,6 @@ class Block {
   // The rest is called by the running thread.
   int block_barrier(const char* name, bool predicate);
   void warp_collective(const char* name, std::uint32_t mask, void* request, Complete complete);
-  void named_barrier(int id, int count, bool wait);
   // Lets others run; a fault when the block does nothing but yield.
   void yield();
   void maybe_yield() {
@@ -90,12 +89,6 @@ class Block {
     Complete complete;
     const char* name;
   };
-  struct Named {
-    int count = 0, arrived = 0;
-    std::vector<int> waiting;
-    BlockOrder::Knowledge knowledge;
-  };
-
   static void entry(boost::context::detail::transfer_t transfer);
   void start();
   void schedule();
@@ -112,7 +105,6 @@ class Block {
   std::vector<Thread> threads_ = std::vector<Thread>(kMaxThreads);
   std::vector<std::uint16_t> ready_;
   std::array<std::vector<Group>, kMaxThreads / 32> groups_;
-  std::array<Named, 16> named_;
   BlockOrder order_;
 
   const detail::Kernel* kernel_ = nullptr;

@@ -211,9 +211,5 @@ int block_barrier(const char* name, bool predicate) {
   return this_block(name).block_barrier(name, predicate);
 }
 
-void named_barrier(int id, int threads, bool wait) {
-  this_block("bar.sync").named_barrier(id, threads, wait);
-}
-
 }  // namespace detail
 }  // namespace simt

@@ -3,7 +3,7 @@
 // One clock ticks at every synchronisation; each access is stamped with its thread and the clock.
 // An access (u, s) is ordered before what thread t does now when t has learnt of u's doings up to
 // s. A barrier of the whole block teaches everybody everything, so that one number stands for it; a
-// whole warp's likewise. Only parts of warps, named barriers and mbarriers need a table.
+// whole warp's likewise. Only parts of warps need a table.
 #pragma once
 
 #include <cstdint>

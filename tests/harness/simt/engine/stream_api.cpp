@@ -5,6 +5,17 @@
 using simt::Call;
 using simt::result;
 
+namespace {
+
+// To wait for a stream that is being captured, or to ask how far it is, ends the capture.
+bool spoils_capture(CUstream_st& stream) {
+  if (stream.capture == nullptr) return false;
+  stream.capture->invalid = true;
+  return true;
+}
+
+}  // namespace
+
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
   Call call;
   *stream = call.machine.add_stream(call.device, (flags & cudaStreamNonBlocking) == 0);
@@ -35,10 +46,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Call call;
   CUstream_st& target = call.machine.stream(stream, "cudaStreamSynchronize");
-  if (target.capture != nullptr) {
-    target.capture->invalid = true;
-    return result(cudaErrorStreamCaptureUnsupported);
-  }
+  if (spoils_capture(target)) return result(cudaErrorStreamCaptureUnsupported);
   call.machine.drain(call.lock, target.device, [&] { return target.queue.empty(); });
   if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   call.machine.host_knows(target.device, target.known);
@@ -50,10 +58,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   Call call;
   CUstream_st& target = call.machine.stream(stream, "cudaStreamQuery");
-  if (target.capture != nullptr) {
-    target.capture->invalid = true;
-    return result(cudaErrorStreamCaptureUnsupported);
-  }
+  if (spoils_capture(target)) return result(cudaErrorStreamCaptureUnsupported);
   call.machine.drain_once(target.device);
   if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   if (!target.queue.empty()) return cudaErrorNotReady;
@@ -75,10 +80,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
   }
   if (event->record == nullptr) return cudaSuccess;  // never recorded: nothing to wait for
-  if (target.capture != nullptr) {
-    target.capture->invalid = true;
-    return result(cudaErrorStreamCaptureIsolation);
-  }
+  if (spoils_capture(target)) return result(cudaErrorStreamCaptureIsolation);
   target.known.join(event->record->clock);
   if (!event->record->done) {
     call.machine.enqueue(target, std::make_shared<simt::WaitOperation>(event->record));

@@ -96,6 +96,11 @@ inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
   const double product = static_cast<double>(static_cast<float>(a)) * static_cast<float>(b);
   return __nv_bfloat16(product + static_cast<float>(c));
 }
+// CUDA's operators round to bfloat16; here `a + b` would be of two floats without a word.
+__nv_bfloat16 operator+(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator-(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator*(__nv_bfloat16, __nv_bfloat16) = delete;
+__nv_bfloat16 operator/(__nv_bfloat16, __nv_bfloat16) = delete;
 inline __nv_bfloat16 __hneg(__nv_bfloat16 v) {
   return __nv_bfloat16_raw{static_cast<unsigned short>(v.__x ^ 0x8000u)};
 }

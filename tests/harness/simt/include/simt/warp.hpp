@@ -29,7 +29,6 @@ void warp_barrier(unsigned mask);
 unsigned active_mask();
 // How many threads of the block passed a true predicate.
 int block_barrier(const char* name, bool predicate);
-void named_barrier(int id, int threads, bool wait);
 
 template <typename T>
 T shuffle_value(Shuffle kind, unsigned mask, T value, unsigned parameter, int width) {
