@@ -11,17 +11,23 @@ endif()
 
 add_library(filigree_flags INTERFACE)
 target_include_directories(filigree_flags INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_options(filigree_flags INTERFACE -Wall -Wextra -Wno-unused-parameter
-                       -Wno-missing-field-initializers)
+# For C and C++; nvcc has a syntax of its own and takes those of its host compiler behind -Xcompiler.
+function(filigree_compile_options)
+  foreach(option ${ARGN})
+    target_compile_options(filigree_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${option}>
+                           $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${option}>)
+  endforeach()
+endfunction()
+filigree_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
 # No contraction across statements: the same source line gives the same bits in every kernel variant
 # unless the variant asks for fused multiply-add itself.
-target_compile_options(filigree_flags INTERFACE -ffp-contract=off)
+filigree_compile_options(-ffp-contract=off)
 # The oldest x86-64 that is supported has AVX2; newer instructions are chosen at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  target_compile_options(filigree_flags INTERFACE -march=x86-64-v3)
+  filigree_compile_options(-march=x86-64-v3)
 endif()
 if(FILIGREE_WERROR)
-  target_compile_options(filigree_flags INTERFACE -Werror)
+  filigree_compile_options(-Werror)
 endif()
 if(FILIGREE_SANITIZE STREQUAL "address")
   target_compile_options(filigree_flags INTERFACE -fsanitize=address,undefined
