@@ -17,7 +17,9 @@ const KernelTable& kernel_table() {
     register_swiglu(result);
     register_sigmoid_gate(result);
     register_elementwise(result);
+    register_fill(result);
     register_cross_entropy(result);
+    register_token_losses(result);
     register_adamw(result);
     register_normal_fill(result);
     register_block_selection(result);

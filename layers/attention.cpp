@@ -95,8 +95,8 @@ Variable Attention::decode(Tape& tape, const Variable& x, const BatchInfo& batch
                  " tokens after ", cache.length, " with room for ", cache.capacity);
   DecodeCache::Layer& kept = cache.layers[layer];
   if (cache.length == 0) kept.state = mechanism_->make_state(tape.execution(), cache.capacity);
-  kept.k_TGK.rows(cache.length, end).copy_from(heads.k.value());
-  kept.v_TGK.rows(cache.length, end).copy_from(heads.v.value());
+  tape.execution().copy(heads.k.value(), kept.k_TGK.rows(cache.length, end));
+  tape.execution().copy(heads.v.value(), kept.v_TGK.rows(cache.length, end));
   AttentionShape all = shape(batch);
   all.key_length = end;
   all.query_offset = cache.length;

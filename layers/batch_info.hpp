@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/sparsity/layer_statistics.hpp"
+#include "runtime/core/execution.hpp"
 #include "runtime/core/tensor.hpp"
 
 namespace filigree {
@@ -30,6 +31,9 @@ struct BatchInfo {
   // Where gated layers report that tensor ranks have chosen differently (list_agreement.hpp), the
   // first report staying; null: they do not look. The same on every rank; lives like statistics.
   std::string* disagreement = nullptr;
+
+  // The same with its tensors in the context's memory.
+  BatchInfo uploaded(const ExecutionContext& execution) const;
 };
 
 // Positions first, first + 1, ..., first + length - 1 for each of `batch` sequences: i32 [batch *

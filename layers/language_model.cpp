@@ -44,8 +44,10 @@ void LanguageModel::weights_changed(WeightChange change, ExecutionContext& execu
   if (change == WeightChange::initialised) store_.refresh_compute(execution);
 }
 
-Variable LanguageModel::hidden(Tape& tape, const Tensor& tokens, const BatchInfo& batch) const {
-  Variable x = embedding_.lookup(tape, as_variable(tokens));
+Variable LanguageModel::hidden(Tape& tape, const Tensor& tokens, const BatchInfo& host) const {
+  const BatchInfo batch = host.uploaded(tape.execution());
+  Variable x =
+      embedding_.lookup(tape, as_variable(tape.execution().upload(tokens, MemoryUse::data)));
   x = apply_dropout(tape, x, config_.dropout, 0, batch);
   for (const TransformerBlock& block : blocks_) x = block.forward(tape, x, batch);
   return x;
@@ -57,16 +59,17 @@ Variable LanguageModel::logits(Tape& tape, const Variable& x) const {
 
 Variable LanguageModel::loss_sum(Tape& tape, const Tensor& tokens, const Tensor& targets,
                                  const BatchInfo& batch) const {
-  return vocab_parallel_cross_entropy(tape, logits(tape, hidden(tape, tokens, batch)), targets,
+  return vocab_parallel_cross_entropy(tape, logits(tape, hidden(tape, tokens, batch)),
+                                      tape.execution().upload(targets, MemoryUse::data),
                                       output_table().first_row(), mesh_);
 }
 
 Tensor LanguageModel::log_probabilities(ExecutionContext& execution, const Tensor& tokens,
                                         const Tensor& targets, const BatchInfo& batch) const {
   Tape tape(execution, Tape::Mode::inference);
-  return vocab_parallel_log_probabilities(execution,
-                                          logits(tape, hidden(tape, tokens, batch)).value(),
-                                          targets, output_table().first_row(), mesh_);
+  return vocab_parallel_log_probabilities(
+      execution, logits(tape, hidden(tape, tokens, batch)).value(),
+      execution.upload(targets, MemoryUse::data), output_table().first_row(), mesh_);
 }
 
 DecodeCache LanguageModel::make_cache(ExecutionContext& execution, std::int64_t capacity) const {
@@ -88,8 +91,8 @@ Tensor LanguageModel::decode(ExecutionContext& execution, const Tensor& tokens,
   BatchInfo batch;
   batch.batch = 1;
   batch.length = tokens.numel();
-  batch.positions_T = sequential_positions(1, batch.length, cache.length);
-  Variable x = embedding_.lookup(tape, as_variable(tokens));
+  batch.positions_T = execution.upload(sequential_positions(1, batch.length, cache.length));
+  Variable x = embedding_.lookup(tape, as_variable(execution.upload(tokens)));
   for (const TransformerBlock& block : blocks_) x = block.decode(tape, x, batch, cache);
   cache.length += batch.length;
   const Variable last(x.value().rows(batch.length - 1, batch.length), x.placements());

@@ -27,7 +27,9 @@ void scale_into(ExecutionContext& execution, const Tensor& x, double factor, con
   dispatch<Scale>({.x = x, .y = y, .factor = factor}, execution);
 }
 
-double value_of(const Tensor& scalar) { return *scalar.to(DType::f64).data<double>(); }
+double value_of(const ExecutionContext& execution, const Tensor& scalar) {
+  return *execution.download(scalar).to(DType::f64).data<double>();
+}
 
 }  // namespace
 
@@ -61,7 +63,7 @@ double SigmaReparam::norm(ExecutionContext& execution, const Tensor& part, bool 
   const Tensor square = execution.empty({1}, DType::f64);
   dispatch<Dot>({.a = part, .b = part, .sum = square}, execution);
   if (split) mesh_->on(Axis::tensor).all_reduce(square);
-  return std::sqrt(*square.data<double>());
+  return std::sqrt(value_of(execution, square));
 }
 
 // u = W v / |W v|
@@ -93,8 +95,8 @@ void SigmaReparam::weights_changed(WeightChange change, ExecutionContext& execut
     find_right(execution);
   }
   if (change == WeightChange::initialised)
-    scale_into(execution, Tensor::from<double>({1}, std::array{estimate_.sigma}), 1.0, gamma);
-  estimate_.gamma = value_of(gamma);
+    execution.copy(Tensor::from<double>({1}, std::array{estimate_.sigma}).to(gamma.dtype()), gamma);
+  estimate_.gamma = value_of(execution, gamma);
 }
 
 }  // namespace filigree

@@ -1,8 +1,8 @@
 #include "layers/vocab_parallel.hpp"
 
-#include <cmath>
-
+#include "kernels/elementwise/fill.hpp"
 #include "kernels/loss/cross_entropy.hpp"
+#include "kernels/loss/token_losses.hpp"
 
 namespace filigree {
 
@@ -34,28 +34,8 @@ std::int64_t VocabParallelEmbedding::local_rows() const {
 namespace {
 
 struct TokenStatistics {
-  Tensor lse_T,
-      target_T;  // accumulation dtype: log sum exp over the whole vocabulary, the target's logit
+  Tensor max_T, sum_and_target_2T;  // accumulation dtype, over the whole vocabulary
 };
-
-// Combines the ranks' maxima and sums: with M = max over ranks, sum = sum_r sum_r exp(max_r - M).
-template <class T>
-TokenStatistics combine(const Tensor& max_T, const Tensor& sum_and_target_2T,
-                        Communicator& tensor) {
-  const std::int64_t count = max_T.numel();
-  const Tensor own_max = max_T.clone();
-  tensor.all_reduce(max_T, ReduceOp::max);
-  const T* own = own_max.data<T>();
-  const T* all = max_T.data<T>();
-  T* sums = sum_and_target_2T.data<T>();
-  for (std::int64_t t = 0; t < count; ++t) sums[t] *= std::exp(own[t] - all[t]);
-  tensor.all_reduce(sum_and_target_2T);
-  const TokenStatistics result{sum_and_target_2T.rows(0, 1).view({count}),
-                               sum_and_target_2T.rows(1, 2).view({count})};
-  T* lse = result.lse_T.data<T>();
-  for (std::int64_t t = 0; t < count; ++t) lse[t] = all[t] + std::log(lse[t]);
-  return result;
-}
 
 TokenStatistics token_statistics(ExecutionContext& execution, const Tensor& logits,
                                  const Tensor& targets, std::int64_t first_column,
@@ -64,32 +44,42 @@ TokenStatistics token_statistics(ExecutionContext& execution, const Tensor& logi
   const DType dtype = accumulation_dtype(logits.dtype());
   const Tensor max = execution.empty({tokens}, dtype, MemoryUse::activations);
   const Tensor sum_and_target = execution.empty({2, tokens}, dtype, MemoryUse::activations);
+  const Tensor sum = sum_and_target.rows(0, 1).view({tokens});
   dispatch<CrossEntropyStatistics>({.logits_TV = logits,
                                     .targets_T = targets,
                                     .max_T = max,
-                                    .sum_T = sum_and_target.rows(0, 1).view({tokens}),
+                                    .sum_T = sum,
                                     .target_T = sum_and_target.rows(1, 2).view({tokens}),
                                     .first_column = first_column},
                                    execution);
   Communicator& tensor = mesh.on(Axis::tensor);
-  return dtype == DType::f64 ? combine<double>(max, sum_and_target, tensor)
-                             : combine<float>(max, sum_and_target, tensor);
+  if (tensor.size() == 1) return {max, sum_and_target};
+  const Tensor own_max = execution.clone(max);
+  tensor.all_reduce(max, ReduceOp::max);
+  dispatch<RescaleSums>({.own_max_T = own_max, .max_T = max, .sum_T = sum}, execution);
+  tensor.all_reduce(sum_and_target);
+  return {max, sum_and_target};
 }
 
-template <class T>
-void write_loss(const TokenStatistics& statistics, const Tensor& targets, const Tensor& loss) {
-  const T* lse = statistics.lse_T.data<T>();
-  const T* target = statistics.target_T.data<T>();
-  const auto* ids = targets.data<std::int32_t>();
-  double sum = 0.0;
-  for (std::int64_t t = 0, n = targets.numel(); t < n; ++t)
-    if (ids[t] >= 0) sum += static_cast<double>(lse[t] - target[t]);
-  *loss.data<T>() = static_cast<T>(sum);
-}
+struct Losses {
+  Tensor lse_T, log_p_T;
+};
 
-template <class T>
-void fill(const Tensor& tensor, const Tensor& scalar) {
-  std::fill_n(tensor.data<T>(), tensor.numel(), *scalar.data<T>());
+Losses token_losses(ExecutionContext& execution, const TokenStatistics& statistics,
+                    const Tensor& targets, const Tensor& loss) {
+  const std::int64_t tokens = targets.numel();
+  const DType dtype = statistics.max_T.dtype();
+  const Losses result{execution.empty({tokens}, dtype, MemoryUse::activations),
+                      execution.empty(targets.shape(), dtype)};
+  dispatch<TokenLosses>({.max_T = statistics.max_T,
+                         .sum_T = statistics.sum_and_target_2T.rows(0, 1).view({tokens}),
+                         .target_T = statistics.sum_and_target_2T.rows(1, 2).view({tokens}),
+                         .ids_T = targets,
+                         .lse_T = result.lse_T,
+                         .log_p_T = result.log_p_T,
+                         .loss = loss},
+                        execution);
+  return result;
 }
 
 }  // namespace
@@ -110,23 +100,16 @@ Variable vocab_parallel_cross_entropy(Tape& tape, const Variable& logits, const 
   const Tensor logits_value = logits.value();
   const TokenStatistics statistics =
       token_statistics(execution, logits_value, targets, first_column, mesh);
-  const DType dtype = statistics.lse_T.dtype();
-  const Tensor loss = execution.empty({}, dtype, MemoryUse::activations);
-  if (dtype == DType::f64)
-    write_loss<double>(statistics, targets, loss);
-  else
-    write_loss<float>(statistics, targets, loss);
+  const Tensor loss = execution.empty({}, statistics.max_T.dtype(), MemoryUse::activations);
+  const Tensor lse = token_losses(execution, statistics, targets, loss).lse_T;
 
   Variable output = tape.output(loss, loss_placements, std::array{logits});
   tape.record("cross_entropy", {logits}, {output},
-              [logits_value, targets, first_column, lse = statistics.lse_T,
+              [logits_value, targets, first_column, lse,
                placements = logits.placements().gradient()](const BackwardContext& backward) {
                 const Tensor& seed = backward.output_gradient();
                 const Tensor scale = backward.execution().empty(lse.shape(), lse.dtype());
-                if (lse.dtype() == DType::f64)
-                  fill<double>(scale, seed);
-                else
-                  fill<float>(scale, seed);
+                dispatch<Fill>({.value = seed, .y = scale}, backward.execution());
                 dispatch<CrossEntropyGradient>({.logits_TV = logits_value,
                                                 .targets_T = targets,
                                                 .lse_T = lse,
@@ -143,20 +126,7 @@ Tensor vocab_parallel_log_probabilities(ExecutionContext& execution, const Tenso
                                         const Mesh& mesh) {
   const TokenStatistics statistics =
       token_statistics(execution, logits, targets, first_column, mesh);
-  const Tensor result = execution.empty(targets.shape(), statistics.lse_T.dtype());
-  const auto subtract = [&](auto* out) {
-    using T = std::remove_pointer_t<decltype(out)>;
-    const T* lse = statistics.lse_T.data<T>();
-    const T* target = statistics.target_T.data<T>();
-    const auto* ids = targets.data<std::int32_t>();
-    for (std::int64_t t = 0, n = targets.numel(); t < n; ++t)
-      out[t] = ids[t] < 0 ? T(0) : target[t] - lse[t];
-  };
-  if (result.dtype() == DType::f64)
-    subtract(result.data<double>());
-  else
-    subtract(result.data<float>());
-  return result;
+  return token_losses(execution, statistics, targets, {}).log_p_T;
 }
 
 }  // namespace filigree

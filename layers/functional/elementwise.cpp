@@ -118,7 +118,9 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
                 const bool both = backward.needs(0) && backward.needs(1);
                 if (backward.needs(0)) backward.accumulate(0, dy, placements);
                 if (backward.needs(1))
-                  backward.accumulate(1, both ? dy.clone(MemoryUse::activations) : dy, placements);
+                  backward.accumulate(
+                      1, both ? backward.execution().clone(dy, MemoryUse::activations) : dy,
+                      placements);
               });
   return output;
 }

@@ -343,7 +343,7 @@ void give_zero_gradient(Tape& tape, const Variable& parameter) {
   tape.record("zero_gradient", {parameter}, {nothing},
               [placements = parameter.placements().gradient()](const BackwardContext& backward) {
                 const auto gradient = backward.target(0, placements);
-                if (!gradient.accumulate) gradient.gradient.zero();
+                if (!gradient.accumulate) backward.execution().zero(gradient.gradient);
               });
   tape.add_objective(nothing, tape.execution().zeros({}, DType::f32));
 }

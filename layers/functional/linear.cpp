@@ -62,7 +62,7 @@ Variable linear_rows(Tape& tape, const Variable& x, const Variable& w, std::int6
                 if (backward.needs(1)) {
                   const auto dw = backward.target(1, dw_placements);
                   const bool whole = rows == dw.gradient.dim(0);
-                  if (!whole && !dw.accumulate) dw.gradient.zero();
+                  if (!whole && !dw.accumulate) backward.execution().zero(dw.gradient);
                   dispatch<Matmul>({.a = dy,
                                     .b = x_value,
                                     .c = dw.gradient.rows(first_row, first_row + rows),

@@ -72,7 +72,8 @@ Variable sigma_reparam(Tape& tape, const Variable& z, const Variable& w, const V
         if (backward.needs(1)) {
           for (const Axis axis : kAxes)
             if (w_placements[axis].is_sharded()) mesh.on(axis).all_reduce(product);
-          const double factor = -scale / estimate.sigma * *product.data<double>();
+          const double factor =
+              -scale / estimate.sigma * *execution.download(product).data<double>();
           add_outer_product(execution, estimate, factor, backward.target(1, placements.dw));
         }
         if (backward.needs(0))

@@ -122,15 +122,16 @@ AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& 
                                                     const BatchInfo& batch) const {
   ExecutionContext& execution = tape.execution();
   Choice choice;
+  const Tensor dense_heads = execution.upload(dense_heads_H_);
   choice.inputs = {.scores_BHNM = z.value(),
                    .budget = budget_.choice(grid, dense_heads_H_.defined(), batch),
-                   .dense_heads_H = dense_heads_H_,
+                   .dense_heads_H = dense_heads,
                    .head_scores_NH = heads.defined() ? heads.value() : Tensor()};
   choice.lists = choose_blocks(execution, grid, choice.inputs);
   choice.heads = heads;
   const double strength = bias_strength(batch);
   if (strength > 0.0)
-    choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads_H_, grid, strength);
+    choice.bias = soft_gate_bias(tape, z, choice.lists, dense_heads, grid, strength);
   return choice;
 }
 
@@ -188,7 +189,7 @@ Variable AdaptiveMechanism::read(Tape& tape, const AttentionInput& input,
   const Variable attended =
       attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern, choice.bias);
   if (!head_gate_) return attended;
-  return scale_heads(tape, attended, choice.heads, dense_heads_H_, grid);
+  return scale_heads(tape, attended, choice.heads, tape.execution().upload(dense_heads_H_), grid);
 }
 
 // The weights that no loss reaches.

@@ -34,8 +34,10 @@ Tensor random_scores(ExecutionContext& execution, const BatchInfo& batch, const 
 }
 
 // [rows, G*K] -> [rows, H*K]: every query head with the key head that it reads.
-Tensor for_query_heads(ExecutionContext& execution, const Tensor& keys, const AttentionShape& s) {
-  const Tensor result = execution.empty({keys.dim(0), s.query_heads * s.head_dim}, keys.dtype());
+Tensor for_query_heads(ExecutionContext& execution, const Tensor& key_heads,
+                       const AttentionShape& s) {
+  const Tensor keys = execution.download(key_heads);
+  const Tensor result = Tensor::empty({keys.dim(0), s.query_heads * s.head_dim}, keys.dtype());
   const auto head_bytes = static_cast<std::size_t>(s.head_dim * size_of(keys.dtype()));
   const std::int64_t sharing = s.query_heads / s.kv_heads;
   for (std::int64_t row = 0; row < keys.dim(0); ++row)
@@ -45,7 +47,7 @@ Tensor for_query_heads(ExecutionContext& execution, const Tensor& keys, const At
                   static_cast<const std::byte*>(keys.raw()) +
                       static_cast<std::size_t>(row * s.kv_heads + h / sharing) * head_bytes,
                   head_bytes);
-  return result;
+  return execution.upload(result);
 }
 
 Tensor pooled(ExecutionContext& execution, const Tensor& rows, const BlockGrid& grid,
@@ -82,13 +84,19 @@ Tensor mean_pooled_scores(ExecutionContext& execution, const AttentionInput& inp
 }
 
 // A head that reads nothing has not even the forced blocks.
-void drop_where_empty(const BlockLists& lists, const BlockLists& like) {
-  const std::int64_t capacity = lists.indices_BHNJ.dim(3);
-  for (std::int64_t i = 0; i < like.counts_BHN.numel(); ++i) {
-    if (like.counts_BHN.data<std::int32_t>()[i] != 0) continue;
-    lists.counts_BHN.data<std::int32_t>()[i] = 0;
-    std::fill_n(lists.indices_BHNJ.data<std::int32_t>() + i * capacity, capacity, -1);
+void drop_where_empty(const ExecutionContext& execution, BlockLists& lists,
+                      const BlockLists& like) {
+  const Tensor wanted = execution.download(like.counts_BHN);
+  const Tensor counts = execution.download(lists.counts_BHN);
+  const Tensor indices = execution.download(lists.indices_BHNJ);
+  const std::int64_t capacity = indices.dim(3);
+  for (std::int64_t i = 0; i < wanted.numel(); ++i) {
+    if (wanted.data<std::int32_t>()[i] != 0) continue;
+    counts.data<std::int32_t>()[i] = 0;
+    std::fill_n(indices.data<std::int32_t>() + i * capacity, capacity, -1);
   }
+  lists.counts_BHN = execution.upload(counts);
+  lists.indices_BHNJ = execution.upload(indices);
 }
 
 }  // namespace
@@ -117,7 +125,7 @@ BlockLists choose_as_many(ExecutionContext& execution, const Tensor& scores, con
          .indices_BHNJ = part_of(lists.indices_BHNJ, i, {1, 1, groups, capacity})},
         execution);
   }
-  drop_where_empty(lists, like);
+  drop_where_empty(execution, lists, like);
   return lists;
 }
 

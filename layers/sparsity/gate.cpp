@@ -43,8 +43,8 @@ BlockGate::BlockGate(const MechanismContext& context)
 
 Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& weight,
                              std::int64_t input_heads, const Tensor& positions) const {
-  return rope(tape, head_projection(tape, rows, weight, heads_, input_heads), positions, gate_dim_,
-              rope_theta_);
+  return rope(tape, head_projection(tape, rows, weight, heads_, input_heads),
+              tape.execution().upload(positions), gate_dim_, rope_theta_);
 }
 
 Variable BlockGate::query_features(Tape& tape, const Variable& queries,
@@ -81,10 +81,10 @@ std::unique_ptr<GateState> BlockGate::make_state(ExecutionContext& execution,
 void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& state) const {
   const Tensor fresh = input.k_raw_TGK.value();
   const std::int64_t waiting = state.length % key_block_, count = fresh.dim(0);
-  const Tensor rows =
-      tape.execution().empty({waiting + count, fresh.dim(1)}, fresh.dtype(), MemoryUse::workspace);
-  rows.rows(0, waiting).copy_from(state.pending_TGK.rows(0, waiting));
-  rows.rows(waiting, waiting + count).copy_from(fresh);
+  ExecutionContext& execution = tape.execution();
+  const Tensor rows = execution.empty({waiting + count, fresh.dim(1)}, fresh.dtype());
+  execution.copy(state.pending_TGK.rows(0, waiting), rows.rows(0, waiting));
+  execution.copy(fresh, rows.rows(waiting, waiting + count));
   const std::int64_t first = state.length / key_block_, finished = rows.dim(0) / key_block_;
   const std::int64_t used = finished * key_block_;
   if (finished > 0) {
@@ -92,10 +92,10 @@ void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& 
         tape, Variable(rows.rows(0, used), input.k_raw_TGK.placements()), 1, key_block_);
     const Variable keys = features(tape, means, key_weight(), kv_heads_,
                                    block_starts(1, finished, key_block_, first * key_block_));
-    state.keys_MHE.rows(first, first + finished).copy_from(keys.value());
-    if (keeps_means_) state.means_MGK.rows(first, first + finished).copy_from(means.value());
+    execution.copy(keys.value(), state.keys_MHE.rows(first, first + finished));
+    if (keeps_means_) execution.copy(means.value(), state.means_MGK.rows(first, first + finished));
   }
-  state.pending_TGK.rows(0, rows.dim(0) - used).copy_from(rows.rows(used, rows.dim(0)));
+  execution.copy(rows.rows(used, rows.dim(0)), state.pending_TGK.rows(0, rows.dim(0) - used));
 }
 
 // Queries of the groups' first tokens: of the group that is already under way from the state.
@@ -103,17 +103,17 @@ Variable BlockGate::append_queries(Tape& tape, const AttentionInput& input, cons
                                    GateState& state) const {
   const Tensor fresh = input.q_raw_THK.value();
   const std::int64_t groups = grid.groups(), begun = state.length % grid.query_block == 0 ? 0 : 1;
-  const Tensor queries =
-      tape.execution().empty({groups, fresh.dim(1)}, fresh.dtype(), MemoryUse::workspace);
-  if (begun > 0) queries.rows(0, 1).copy_from(state.group_query_HK);
+  ExecutionContext& execution = tape.execution();
+  const Tensor queries = execution.empty({groups, fresh.dim(1)}, fresh.dtype());
+  if (begun > 0) execution.copy(state.group_query_HK, queries.rows(0, 1));
   if (groups > begun) {
     const std::int64_t skipped = grid.first_position(begun) - state.length;
     const Variable first_tokens = group_queries(
         tape, Variable(fresh.rows(skipped, fresh.dim(0)), input.q_raw_THK.placements()), 1,
         grid.query_block);
-    queries.rows(begun, groups).copy_from(first_tokens.value());
+    execution.copy(first_tokens.value(), queries.rows(begun, groups));
   }
-  state.group_query_HK.copy_from(queries.rows(groups - 1, groups));
+  execution.copy(queries.rows(groups - 1, groups), state.group_query_HK);
   return Variable(queries, input.q_raw_THK.placements());
 }
 

@@ -46,7 +46,7 @@ std::pair<double, double> mass_in(ExecutionContext& execution, const BlockGrid& 
                         .caught_H = caught,
                         .total_H = total},
                        execution);
-  return {sum_of(caught), sum_of(total)};
+  return {sum_of(execution, caught), sum_of(execution, total)};
 }
 
 void add_recall(ExecutionContext& execution, const AttentionInput& input, const BlockGrid& grid,
@@ -62,9 +62,12 @@ void add_recall(ExecutionContext& execution, const AttentionInput& input, const 
 }
 
 // Without a head gate no list is empty.
-void add_skipped_heads(const BlockGrid& grid, const BlockLists& lists, const Tensor& dense_heads,
-                       LayerStatistics& statistics) {
-  const auto* count = lists.counts_BHN.data<std::int32_t>();
+void add_skipped_heads(const ExecutionContext& execution, BlockGrid grid, const BlockLists& lists,
+                       const Tensor& on_device_dense_heads, LayerStatistics& statistics) {
+  grid.document_begin_T = execution.download(grid.document_begin_T);
+  const Tensor dense_heads = execution.download(on_device_dense_heads);
+  const Tensor counts = execution.download(lists.counts_BHN);
+  const auto* count = counts.data<std::int32_t>();
   for (std::int64_t b = 0; b < grid.batch; ++b)
     for (std::int64_t h = 0; h < grid.heads; ++h)
       for (std::int64_t n = 0; n < grid.groups(); ++n, ++count) {
@@ -107,9 +110,10 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   if (!batch.statistics) return;
   add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
   observe_pattern(execution, input.shape, grid, pattern, statistics);
-  if (config.head_gate) add_skipped_heads(grid, pattern.lists, inputs.dense_heads_H, statistics);
-  statistics.divergence_rows = sum_of(term.total);
-  statistics.divergence = sum_of(term.loss.value()) * statistics.divergence_rows;
+  if (config.head_gate)
+    add_skipped_heads(execution, grid, pattern.lists, inputs.dense_heads_H, statistics);
+  statistics.divergence_rows = sum_of(execution, term.total);
+  statistics.divergence = sum_of(execution, term.loss.value()) * statistics.divergence_rows;
   batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;
   execution.work = work;
 }

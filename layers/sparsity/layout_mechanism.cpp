@@ -14,6 +14,13 @@ struct KeptLists final : MechanismState {
   BlockLists lists;
 };
 
+BlockLists uploaded(BlockLists lists, const ExecutionContext& execution) {
+  for (Tensor* const tensor : {&lists.counts_BHN, &lists.indices_BHNJ, &lists.transposed_counts_BHM,
+                               &lists.transposed_indices_BHMN})
+    *tensor = execution.upload(*tensor, MemoryUse::activations);
+  return lists;
+}
+
 class LayoutMechanism final : public AttentionMechanism {
  public:
   LayoutMechanism(std::string_view name, LayoutFunction layout, const MechanismContext& context)
@@ -29,7 +36,7 @@ class LayoutMechanism final : public AttentionMechanism {
     AttentionPattern pattern = pattern_within_documents(input);
     pattern.window = config_.window;
     pattern.sinks = config_.sinks;
-    pattern.lists = lists(input);
+    pattern.lists = lists(input, tape.execution());
     if (input.batch.statistics) observe(tape.execution(), input, pattern, config_, layer_);
     return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
   }
@@ -39,7 +46,7 @@ class LayoutMechanism final : public AttentionMechanism {
   }
 
  private:
-  BlockLists lists(const AttentionInput& input) const {
+  BlockLists lists(const AttentionInput& input, const ExecutionContext& execution) const {
     const AttentionShape& shape = input.shape;
     const std::int64_t blocks = key_blocks(shape, config_.key_block);
     const std::int64_t first_row = shape.query_offset / config_.key_block;
@@ -49,7 +56,8 @@ class LayoutMechanism final : public AttentionMechanism {
                                                  .first_head = first_head_,
                                                  .blocks = blocks,
                                                  .causal = shape.causal});
-    const BlockLists made = lists_of(layout, shape.batch, config_.key_block, first_row);
+    const BlockLists made =
+        uploaded(lists_of(layout, shape.batch, config_.key_block, first_row), execution);
     if (kept) {
       kept->first_row = first_row;
       kept->blocks = blocks;

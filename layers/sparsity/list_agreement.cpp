@@ -14,7 +14,7 @@ std::int64_t hash_of(const Tensor& values) {
       {static_cast<const char*>(values.raw()), static_cast<std::size_t>(values.bytes())}));
 }
 
-// Part `rank` of what all ranks gave, in the shape of what this rank gave.
+// Part `rank` of what all ranks gave, in the shape of what this rank gave; host tensors.
 Tensor gathered_part(Communicator& ranks, const Tensor& mine, int rank) {
   const Tensor all = Tensor::empty({ranks.size() * mine.numel()}, mine.dtype());
   ranks.all_gather(mine.view({mine.numel()}), all);
@@ -44,20 +44,26 @@ std::string disagreement(ExecutionContext& execution, const Mesh& mesh, const Bl
   Communicator& ranks = mesh.on(Axis::tensor);
   if (ranks.size() == 1) return "";
   const int next = (ranks.rank() + 1) % ranks.size();
+  BlockLists lists = evidence.lists;
+  lists.counts_BHN = execution.download(lists.counts_BHN);
+  lists.indices_BHNJ = execution.download(lists.indices_BHNJ);
   const Tensor hashes = Tensor::from<std::int64_t>(
-      {2}, std::array{hash_of(evidence.x_TD),
-                      static_cast<std::int64_t>(block_list_hash(evidence.lists))});
+      {2}, std::array{hash_of(execution.download(evidence.x_TD)),
+                      static_cast<std::int64_t>(block_list_hash(lists))});
   const Tensor of_next = gathered_part(ranks, hashes, next);
   ChoiceInputs inputs = evidence.inputs;
   for (Tensor* const part : {&inputs.scores_BHNM, &inputs.dense_heads_H, &inputs.head_scores_NH})
-    if (part->defined()) *part = gathered_part(ranks, *part, next);
-  BlockLists chosen = evidence.lists;
-  chosen.counts_BHN = gathered_part(ranks, evidence.lists.counts_BHN, next);
-  chosen.indices_BHNJ = gathered_part(ranks, evidence.lists.indices_BHNJ, next);
+    if (part->defined())
+      *part = execution.upload(gathered_part(ranks, execution.download(*part), next));
+  BlockLists chosen = lists;
+  chosen.counts_BHN = gathered_part(ranks, lists.counts_BHN, next);
+  chosen.indices_BHNJ = gathered_part(ranks, lists.indices_BHNJ, next);
   if (of_next.data<std::int64_t>()[0] != hashes.data<std::int64_t>()[0])
     return str("the input of layer ", evidence.layer, " differs between tensor ranks ",
                ranks.rank(), " and ", next);
-  const BlockLists expected = choose_blocks(execution, grid, inputs);
+  BlockLists expected = choose_blocks(execution, grid, inputs);
+  expected.counts_BHN = execution.download(expected.counts_BHN);
+  expected.indices_BHNJ = execution.download(expected.indices_BHNJ);
   if (static_cast<std::int64_t>(block_list_hash(expected)) == of_next.data<std::int64_t>()[1])
     return "";
   return difference_text(chosen, expected, evidence.layer, next, ranks.rank());

@@ -9,19 +9,22 @@ namespace filigree {
 namespace {
 
 template <class Visit>
-void for_each(const Tensor& values, const Visit& visit) {
-  const Tensor wide = values.dtype() == DType::f64 ? values : values.to(DType::f64);
+void for_each(const ExecutionContext& execution, const Tensor& values, const Visit& visit) {
+  const Tensor host = execution.download(values);
+  const Tensor wide = host.dtype() == DType::f64 ? host : host.to(DType::f64);
   for (const double value : wide.span<double>()) visit(value);
 }
 
 }  // namespace
 
-double sum_of(const Tensor& values) {
+double sum_of(const ExecutionContext& execution, const Tensor& values) {
   double sum = 0.0;
-  if (values.dtype() == DType::i64)
-    for (const std::int64_t value : values.span<std::int64_t>()) sum += static_cast<double>(value);
-  else
-    for_each(values, [&](double value) { sum += value; });
+  if (values.dtype() == DType::i64) {
+    const Tensor host = execution.download(values);
+    for (const std::int64_t value : host.span<std::int64_t>()) sum += static_cast<double>(value);
+  } else {
+    for_each(execution, values, [&](double value) { sum += value; });
+  }
   return sum;
 }
 
@@ -57,7 +60,7 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
   const DType dtype = accumulation_dtype(q.dtype());
   const Shape rows{grid.batch, grid.heads, groups.numel()};
   GateTeacher teacher;
-  teacher.groups_R = groups;
+  teacher.groups_R = execution.upload(groups);
   teacher.teacher_BHRM =
       execution.empty({grid.batch, grid.heads, groups.numel(), grid.key_blocks()}, dtype);
   teacher.weight_BHR = execution.empty(rows, dtype);
@@ -68,7 +71,7 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
                               .scale = input.shape.scale,
                               .q_THK = q,
                               .k_TGK = k,
-                              .groups_R = groups,
+                              .groups_R = teacher.groups_R,
                               .dense_heads_H = dense_heads,
                               .teacher_BHRM = teacher.teacher_BHRM,
                               .weight_BHR = teacher.weight_BHR,
@@ -76,9 +79,9 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
                               .largest_BHR = largest},
                              execution);
   if (statistics) {
-    statistics->entropy += sum_of(entropy);
+    statistics->entropy += sum_of(execution, entropy);
     statistics->entropy_rows += static_cast<double>(entropy.numel());
-    for_each(largest, [&](double value) {
+    for_each(execution, largest, [&](double value) {
       statistics->largest_logit = std::max(statistics->largest_logit, value);
     });
   }
@@ -103,8 +106,8 @@ void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
                             .blocks_H = blocks,
                             .forced_H = forced},
                            execution);
-  statistics.blocks += sum_of(blocks);
-  statistics.forced_blocks += sum_of(forced);
+  statistics.blocks += sum_of(execution, blocks);
+  statistics.forced_blocks += sum_of(execution, forced);
 }
 
 void observe(ExecutionContext& execution, const AttentionInput& input,

@@ -34,6 +34,6 @@ void observe(ExecutionContext& execution, const AttentionInput& input,
              const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer);
 
 // Sum of all elements, of f64, f32, i64 or u8.
-double sum_of(const Tensor& values);
+double sum_of(const ExecutionContext& execution, const Tensor& values);
 
 }  // namespace filigree

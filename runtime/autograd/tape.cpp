@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/elementwise/elementwise.hpp"
 #include "runtime/autograd/slot.hpp"
 
 namespace filigree {
@@ -17,26 +18,11 @@ struct BackwardContext::Node {
 namespace {
 
 // target += source, elementwise, in the target's precision.
-template <class Target, class Source>
-void add_typed(const Tensor& target, const Tensor& source) {
-  auto* out = target.data<Target>();
-  const auto* in = source.data<Source>();
-  for (std::int64_t i = 0, n = target.numel(); i < n; ++i) {
-    if constexpr (std::is_same_v<Target, BFloat16>)
-      out[i] = BFloat16(static_cast<float>(out[i]) + static_cast<float>(in[i]));
-    else
-      out[i] += static_cast<Target>(in[i]);
-  }
-}
-
-void add_to(const Tensor& target, const Tensor& source) {
+void add_to(const Tensor& target, const Tensor& source, ExecutionContext& execution) {
   FILIGREE_CHECK_EQ(target.shape(), source.shape(), "gradient contributions");
-  const DType t = target.dtype(), s = source.dtype();
-  if (t == DType::f64 && s == DType::f64) return add_typed<double, double>(target, source);
-  if (t == DType::f32 && s == DType::f32) return add_typed<float, float>(target, source);
-  if (t == DType::f32 && s == DType::bf16) return add_typed<float, BFloat16>(target, source);
-  if (t == DType::bf16 && s == DType::bf16) return add_typed<BFloat16, BFloat16>(target, source);
-  FILIGREE_CHECK(false, "cannot add a ", name_of(s), " gradient to a ", name_of(t), " one");
+  FILIGREE_CHECK(size_of(source.dtype()) <= size_of(target.dtype()), "cannot add a ",
+                 name_of(source.dtype()), " gradient to a ", name_of(target.dtype()), " one");
+  dispatch<Scale>({.x = source, .y = target, .accumulate = true}, execution);
 }
 
 }  // namespace
@@ -70,7 +56,7 @@ BackwardContext::Target BackwardContext::target(std::size_t input,
         tape_.execution_.empty(slot.shape, slot.gradient_dtype,
                                slot.is_parameter ? MemoryUse::gradients : MemoryUse::activations);
   if (accumulate && slot.gradient_is_shared) {
-    slot.gradient = slot.gradient.clone(MemoryUse::activations);
+    slot.gradient = tape_.execution_.clone(slot.gradient, MemoryUse::activations);
     slot.gradient_is_shared = false;
   }
   slot.has_gradient = true;
@@ -88,8 +74,8 @@ void BackwardContext::accumulate(std::size_t input, Tensor gradient,
     return;
   }
   const Target into = target(input, placements);
-  if (!into.accumulate) into.gradient.zero();
-  add_to(into.gradient, gradient);
+  if (!into.accumulate) tape_.execution_.zero(into.gradient);
+  add_to(into.gradient, gradient, tape_.execution_);
 }
 
 Tape::Tape(ExecutionContext& execution, Mode mode) : execution_(execution), mode_(mode) {}

@@ -75,9 +75,17 @@ struct ExecutionContext {
   Tensor empty(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
     return Tensor::empty(shape, dtype, allocator, use);
   }
-  Tensor zeros(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
-    return Tensor::zeros(shape, dtype, allocator, use);
-  }
+  Tensor zeros(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const;
+  Tensor clone(const Tensor& source, MemoryUse use = MemoryUse::workspace) const;
+
+  // Tensors of this context, in the order of its other work: on an accelerator they are enqueued.
+  void zero(const Tensor& tensor) const;
+  void copy(const Tensor& from, const Tensor& to) const;  // equal dtype and element count
+
+  // Between host memory and this context's; a tensor that is where it should be is returned itself.
+  // An upload has read its host tensor on return, a download waits for all work enqueued before.
+  Tensor upload(const Tensor& host, MemoryUse use = MemoryUse::workspace) const;
+  Tensor download(const Tensor& tensor) const;
 };
 
 }  // namespace filigree

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "runtime/core/philox.hpp"
+
 namespace filigree {
 
 // What a stream of random numbers is for. Values are stored in checkpoints' meaning: never
@@ -31,6 +33,9 @@ class Philox {
   std::array<std::uint32_t, 4> bits(std::uint64_t index) const;
   double uniform(std::uint64_t index) const;  // [0, 1), 53 random bits
   double normal(std::uint64_t index) const;  // mean 0, variance 1 (Box-Muller, one value per index)
+
+  // For device code, which draws the same numbers through philox.hpp.
+  philox::Key key() const { return {key_[0], key_[1], stream_}; }
 
  private:
   std::array<std::uint32_t, 2> key_;

@@ -15,8 +15,8 @@ class Stream {
   virtual ~Stream() = default;
   virtual Device device() const = 0;
   virtual void* native() const = 0;  // cudaStream_t
-  // Enqueues a copy between host and device, or on the device. The host's side must stay as it is
-  // until the copy has run.
+  // Enqueues a copy between host and device, or on the device. Pinned host memory must stay as it
+  // is until the copy has run; other host memory has been read on return, and is written by then.
   virtual void copy(const void* from, void* to, std::int64_t bytes) = 0;
   virtual void fill(void* to, std::uint8_t byte, std::int64_t bytes) = 0;
   virtual void synchronize() = 0;

@@ -35,7 +35,7 @@ EvaluationResult summary(double loss_sum, std::int64_t tokens, const TokenDatase
 }
 
 double negated_sum(const Tensor& values) {
-  const Tensor wide = values.dtype() == DType::f64 ? values : values.to(DType::f64);
+  const Tensor wide = values.to(DType::f64);
   double sum = 0.0;
   for (const double value : wide.span<double>()) sum -= value;
   return sum;
@@ -57,9 +57,9 @@ double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std
   info.first_token = begin;
   std::vector<LayerStatistics> measured(layers.size());
   if (!layers.empty()) info.statistics = &measured;
-  const double sum = negated_sum(
+  const double sum = negated_sum(context.download(
       model.log_probabilities(context, Tensor::from<std::int32_t>(shape, all.first(all.size() - 1)),
-                              Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info));
+                              Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info)));
   add_layers(layers, measured);
   return sum;
 }

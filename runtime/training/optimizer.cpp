@@ -92,11 +92,12 @@ ModelAndGates gradient_norms(const ParameterStore& store, const Mesh& mesh,
                                            Shape{1}),
                           .accumulate = true},
                          context);
-  double* values = sums.data<double>();
+  const Tensor on_host = context.download(sums);
+  double* values = on_host.data<double>();
   const bool bad = !std::isfinite(values[kModel] + values[kGates] + values[kOthers]);
   if (bad) values[kModel] = values[kGates] = 0.0;
   values[kOthers] = bad ? 1.0 : 0.0;
-  mesh.world().all_reduce(sums);
+  mesh.world().all_reduce(on_host);
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   if (values[kOthers] > 0.0) return {kNaN, kNaN};
   return {std::sqrt(values[kModel]), std::sqrt(values[kGates])};

@@ -1,6 +1,7 @@
 #include "runtime/training/training_engine.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "runtime/training/agreement.hpp"
@@ -9,17 +10,13 @@
 namespace filigree {
 namespace {
 
-double scalar(const Tensor& value) {
-  return value.dtype() == DType::f64 ? *value.data<double>() : *value.to(DType::f64).data<double>();
+double scalar(const Tensor& value, const ExecutionContext& context) {
+  return *context.download(value).to(DType::f64).data<double>();
 }
 
 Tensor scalar_like(const Tensor& like, double value, const ExecutionContext& context) {
-  const Tensor result = context.empty(like.shape(), like.dtype());
-  if (like.dtype() == DType::f64)
-    *result.data<double>() = value;
-  else
-    *result.data<float>() = static_cast<float>(value);
-  return result;
+  const Tensor wide = Tensor::from<double>(like.shape(), std::array{value});
+  return context.upload(wide.to(like.dtype()));
 }
 
 // Allocates and initialises before the optimizer and the reducer look at the buffers.
@@ -126,7 +123,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
       info.statistics = &measured;
     }
     const Variable loss = model_.loss_sum(tape, batch.tokens_T, batch.targets_T, info);
-    loss_sum += scalar(loss.value());
+    loss_sum += scalar(loss.value(), context_);
     // Sums are complete, and can travel, only once the last micro-step has added its share.
     if (micro + 1 == micro_steps) reducer_.attach(tape);
     tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens, context_));
@@ -144,7 +141,7 @@ double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64
 }
 
 double TrainingEngine::loss_over_ranks(double local_sum) const {
-  const Tensor sum = context_.zeros(Shape{1}, DType::f64);
+  const Tensor sum = Tensor::zeros(Shape{1}, DType::f64);
   *sum.data<double>() = local_sum;
   mesh_.on(Axis::data).all_reduce(sum);
   // The tensor ranks of a data rank computed the same loss; the first one's bits are everybody's.

@@ -14,10 +14,10 @@ LAYERS_BELOW = ["kernels", "parallel", "runtime/autograd", "runtime/core"]
 MAY_INCLUDE = {
     "runtime/core": [],
     "runtime/cuda": CORE,
-    "runtime/autograd": CORE,
+    "runtime/autograd": ["kernels"] + CORE,
     "runtime/storage": CORE,
     "kernels": ["runtime/cuda"] + CORE,
-    "parallel": ["runtime/autograd"] + CORE,
+    "parallel": ["runtime/autograd", "runtime/cuda"] + CORE,
     "layers": LAYERS_BELOW,
     "data_pipeline": ["runtime/storage"] + CORE,
     "checkpoint": ["parallel", "runtime/storage", "runtime/autograd"] + CORE,
