@@ -21,7 +21,7 @@ enum class SelectionRule { top_k, threshold };
 // head_scores[b,n,h] is below head_threshold lists nothing, unless another document begins inside
 // it. scores: [B,H,N,M], f64 or f32, never NaN, read at candidates only. Lists are ascending,
 // entries past the count -1. Throws InternalError where a list does not fit the capacity J of
-// indices.
+// indices; on a GPU the kernel says so, stops, and the next call that waits for it throws.
 struct BlockSelect {
   static constexpr std::string_view name = "block_select";
   static constexpr WorkPart part = WorkPart::gate;
@@ -40,6 +40,7 @@ struct BlockSelect {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // transposed_indices[b,h,m,:] = the groups n whose list holds m, ascending, then -1;
@@ -55,6 +56,7 @@ struct BlockTranspose {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // ---- block_selection_lists.cpp: functions of the host, on lists in host memory ----

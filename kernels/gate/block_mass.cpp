@@ -6,19 +6,28 @@
 
 namespace filigree {
 
-BlockRange visible_key_range(const BlockGrid& grid, std::int64_t b, std::int64_t position) {
-  if (!grid.causal) return {0, grid.key_length};
-  if (!grid.document_begin_T.defined()) return {0, position + 1};
-  return {grid.document_begin_T.data<std::int32_t>()[b * grid.key_length + position], position + 1};
+namespace {
+
+std::int64_t visible_pairs(const BlockGrid& grid, std::int64_t n) {
+  std::int64_t pairs = 0;
+  for (std::int64_t b = 0; b < grid.batch; ++b)
+    for (std::int64_t p = grid.first_query(n); p < grid.end_position(n); ++p)
+      pairs += visible_key_range(grid, b, p).size();
+  return pairs;
 }
 
+}  // namespace
+
+// Where an accelerator has the sample of groups, it counts as so many of the mean group.
 Work BlockMassTeacher::work(const Arguments& a) {
+  const BlockGrid grid = known_to_host(a.grid);
   std::int64_t pairs = 0;
-  for (const std::int32_t n : a.groups_R.span<std::int32_t>())
-    for (std::int64_t b = 0; b < a.grid.batch; ++b)
-      for (std::int64_t p = std::max(a.grid.query_offset, a.grid.first_position(n));
-           p < a.grid.end_position(n); ++p)
-        pairs += visible_key_range(a.grid, b, p).size();
+  if (a.groups_R.device().kind == DeviceKind::cpu) {
+    for (const std::int32_t n : a.groups_R.span<std::int32_t>()) pairs += visible_pairs(grid, n);
+  } else if (grid.groups() > 0) {
+    for (std::int64_t n = 0; n < grid.groups(); ++n) pairs += visible_pairs(grid, n);
+    pairs = pairs * a.groups_R.numel() / grid.groups();
+  }
   const std::int64_t flops = 2 * pairs * a.q_THK.dim(1);  // of all heads
   return {flops, flops, a.q_THK.bytes() + a.k_TGK.bytes() + a.teacher_BHRM.bytes()};
 }

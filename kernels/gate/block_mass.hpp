@@ -38,10 +38,8 @@ struct BlockMassTeacher {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
-
-// Keys [begin, end) that the query at `position` of sequence b may see.
-BlockRange visible_key_range(const BlockGrid& grid, std::int64_t b, std::int64_t position);
 
 // The part that both implementations share: g becomes the teacher's row, in place. Returns the
 // row's weight.

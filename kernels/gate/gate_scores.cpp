@@ -30,10 +30,11 @@ std::optional<std::string> check(const BlockGrid& grid, const Tensor& qg, const 
 }  // namespace
 
 std::int64_t candidate_count(const BlockGrid& grid) {
+  const BlockGrid known = known_to_host(grid);
   std::int64_t count = 0;
-  for (std::int64_t b = 0; b < grid.batch; ++b)
-    for (std::int64_t n = 0; n < grid.groups(); ++n)
-      count += group_blocks(grid, b, n).candidates.size();
+  for (std::int64_t b = 0; b < known.batch; ++b)
+    for (std::int64_t n = 0; n < known.groups(); ++n)
+      count += group_blocks(known, b, n).candidates.size();
   return count;
 }
 

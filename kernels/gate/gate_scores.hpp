@@ -21,6 +21,7 @@ struct GateScores {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // With dz read at candidates only:
@@ -40,9 +41,10 @@ struct GateScoresBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
-// Candidates of all groups of all sequences, per head.
+// Candidates of all groups of all sequences, per head, on the grid that is known_to_host.
 std::int64_t candidate_count(const BlockGrid& grid);
 
 }  // namespace filigree

@@ -26,6 +26,7 @@ struct FinishedKeyMean {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dkbar[b,m,:] = sum over the groups n with candidate m of dy[b,n,:] / (candidates of n).
@@ -41,6 +42,7 @@ struct FinishedKeyMeanBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // s = sigmoid(a + b), in the accumulation dtype of a and b, all of one shape.
@@ -54,6 +56,7 @@ struct HeadGateForward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // d = ds s (1 - s), the gradient of a and of b, of their dtype.
@@ -67,6 +70,7 @@ struct HeadGateBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // y[t,h,:] = s[b,n,h] o[t,h,:] for the group n of token t; y = o for heads with dense_heads[h] != 0
@@ -83,6 +87,7 @@ struct ScaleHeads {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // do = s dy;  ds[b,n,h] = sum over the tokens t of group n of <dy[t,h,:], o[t,h,:]>. Where
@@ -99,13 +104,14 @@ struct ScaleHeadsBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // The rows [begin, end) of sequence b's queries, counted over all sequences, that are of group n.
-inline BlockRange rows_of_group(const BlockGrid& grid, std::int64_t b, std::int64_t n) {
+FILIGREE_HOST_DEVICE inline BlockRange rows_of_group(const GridSizes& grid, std::int64_t b,
+                                                     std::int64_t n) {
   const std::int64_t first = b * grid.query_length - grid.query_offset;
-  return {first + std::max(grid.query_offset, grid.first_position(n)),
-          first + grid.end_position(n)};
+  return {first + grid.first_query(n), first + grid.end_position(n)};
 }
 
 }  // namespace filigree

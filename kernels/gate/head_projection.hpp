@@ -19,6 +19,7 @@ struct HeadProjection {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dx[t,hx,:] = sum over the heads h of hx of W_h^T dy[t,h,:]  (+ dx when accumulate); heads are
@@ -35,6 +36,7 @@ struct HeadProjectionInputGradient {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dW_h = sum_t dy[t,h,:] x[t, h / (H/Hx), :]^T  (+ dW_h when accumulate), in the accumulation
@@ -51,6 +53,7 @@ struct HeadProjectionWeightGradient {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // T, E, K and the heads that share one input head. The arguments have passed reject.

@@ -19,6 +19,7 @@ struct BlockMeanKeys {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dk[b,t,:] = dkbar[b,m,:] / (tokens of block m), t in m. dk is overwritten.
@@ -33,6 +34,7 @@ struct BlockMeanKeysBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // qg[b,n,:] = q[b, n * query_block, :], the query of each group's first token. q: [B*S, C];
@@ -48,6 +50,7 @@ struct GroupQueries {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dq[b, n * query_block, :] = dqg[b,n,:]; the other rows of dq become 0.
@@ -62,6 +65,7 @@ struct GroupQueriesBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // ---- What SeerAttention pools (arXiv 2410.13276). Its gate is trained alone, on detached inputs,
@@ -81,6 +85,7 @@ struct GroupMeanQueries {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // kp[b,m,g,:] = concatenation of max, min and mean over the tokens of key block m of k[b,t,g,:].
@@ -96,6 +101,7 @@ struct BlockMaxMinMeanKeys {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

@@ -25,6 +25,7 @@ struct SoftGateBias {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // With the lists held fixed: dz[m_s] = strength (dbias[s] - [m_s is the maximum] sum_s' dbias[s']),
@@ -44,6 +45,7 @@ struct SoftGateBiasBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

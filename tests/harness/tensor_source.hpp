@@ -66,6 +66,8 @@ class TensorSource {
   Tensor integers(const std::vector<std::int32_t>& values) {
     return placed(Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values));
   }
+  // A host tensor as it is, of any dtype; an undefined one stays so.
+  Tensor given(const Tensor& tensor) { return tensor.defined() ? placed(tensor) : tensor; }
   Tensor output(const std::string& name, const Shape& shape, std::optional<DType> as = {}) {
     const DType dtype = as.value_or(dtype_);
     outputs_.push_back(

@@ -49,6 +49,9 @@ T shuffle_value(Shuffle kind, unsigned mask, T value, unsigned parameter, int wi
 #define gridDim (::simt::detail::grid_extent())
 inline constexpr int warpSize = 32;
 
+// Stops the kernel: a fault.
+[[noreturn]] void __trap();
+
 inline void __syncthreads() { simt::detail::block_barrier("__syncthreads", false); }
 inline int __syncthreads_count(int predicate) {
   return simt::detail::block_barrier("__syncthreads_count", predicate != 0);
