@@ -16,10 +16,12 @@ std::size_t add_gate_projection(const std::string& name, std::int64_t rows, std:
   return context.store.add(std::move(weight));
 }
 
-Tensor block_starts(std::int64_t batch, std::int64_t count, std::int64_t step, std::int64_t first) {
+Tensor block_positions(std::int64_t batch, std::int64_t count, std::int64_t step,
+                       std::int64_t first, std::int64_t unit) {
   const Tensor positions = Tensor::empty({batch * count}, DType::i32);
   for (std::int64_t i = 0; i < batch * count; ++i)
-    positions.data<std::int32_t>()[i] = static_cast<std::int32_t>(first + i % count * step);
+    positions.data<std::int32_t>()[i] =
+        static_cast<std::int32_t>((first + i % count * step) / unit);
   return positions;
 }
 
@@ -49,15 +51,15 @@ Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& w
 
 Variable BlockGate::query_features(Tape& tape, const Variable& queries,
                                    const BlockGrid& grid) const {
-  return features(
-      tape, queries, query_weight(), heads_,
-      block_starts(grid.batch, grid.groups(), grid.query_block, grid.first_position(0)));
+  return features(tape, queries, query_weight(), heads_,
+                  block_positions(grid.batch, grid.groups(), grid.query_block,
+                                  grid.first_position(0), key_block_));
 }
 
 Variable BlockGate::scores(Tape& tape, const Variable& queries, const Variable& means,
                            const BlockGrid& grid) const {
   const Variable keys = features(tape, means, key_weight(), kv_heads_,
-                                 block_starts(grid.batch, grid.key_blocks(), grid.key_block));
+                                 block_positions(grid.batch, grid.key_blocks(), 1));
   return gate_scores(tape, query_features(tape, queries, grid), keys, grid,
                      1.0 / std::sqrt(static_cast<double>(gate_dim_)));
 }
@@ -90,8 +92,8 @@ void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& 
   if (finished > 0) {
     const Variable means = block_mean_keys(
         tape, Variable(rows.rows(0, used), input.k_raw_TGK.placements()), 1, key_block_);
-    const Variable keys = features(tape, means, key_weight(), kv_heads_,
-                                   block_starts(1, finished, key_block_, first * key_block_));
+    const Variable keys =
+        features(tape, means, key_weight(), kv_heads_, block_positions(1, finished, 1, first));
     execution.copy(keys.value(), state.keys_MHE.rows(first, first + finished));
     if (keeps_means_) execution.copy(means.value(), state.means_MGK.rows(first, first + finished));
   }

@@ -4,8 +4,10 @@
 //
 //   z[n,m] = <rope(W_q q[first token of group n]), rope(W_k mean of k over block m)> / sqrt(E)
 //
-// per query head, rotated to the position of that token and of the block's first one. Only blocks
-// that are finished before that token have a score.
+// per query head, rotated by the blocks' numbers: the one that holds that token, and m. Counted in
+// tokens, angles would turn by key_block times as much, and only the lowest frequencies would still
+// find a content that lies some blocks back. Only blocks that are finished before that token have a
+// score.
 #pragma once
 
 #include "layers/functional/gate.hpp"
@@ -18,9 +20,10 @@ namespace filigree {
 std::size_t add_gate_projection(const std::string& name, std::int64_t rows, std::int64_t columns,
                                 double deviation, const MechanismContext& context);
 
-// first, first + step, first + 2 step, ... for each of `batch` sequences: i32 [batch * count].
-Tensor block_starts(std::int64_t batch, std::int64_t count, std::int64_t step,
-                    std::int64_t first = 0);
+// first, first + step, first + 2 step, ... for each of `batch` sequences, divided by `unit` and
+// rounded down: i32 [batch * count].
+Tensor block_positions(std::int64_t batch, std::int64_t count, std::int64_t step,
+                       std::int64_t first = 0, std::int64_t unit = 1);
 
 // The gate's side of the cache: features of finished blocks, and what the unfinished block and the
 // current group will need.

@@ -79,7 +79,7 @@ Variable SeerMechanism::scores(Tape& tape, const AttentionInput& input,
                                const BlockGrid& grid) const {
   const AttentionShape& shape = input.shape;
   const auto turned = [&](const Variable& rows, std::int64_t count) {
-    const Tensor positions = block_starts(grid.batch, count, grid.key_block);
+    const Tensor positions = block_positions(grid.batch, count, grid.key_block);
     return rope(tape, rows, tape.execution().upload(positions), shape.head_dim, rope_theta_);
   };
   const auto detached = [](const Variable& x) { return Variable(x.value(), x.placements()); };
