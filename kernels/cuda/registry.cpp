@@ -4,8 +4,15 @@
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/cuda/register_cuda.hpp"
 #include "kernels/elementwise/elementwise.hpp"
+#include "kernels/elementwise/fill.hpp"
+#include "kernels/embedding/embedding.hpp"
+#include "kernels/gate/pooling.hpp"
+#include "kernels/loss/cross_entropy.hpp"
+#include "kernels/loss/token_losses.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/random/normal_fill.hpp"
+#include "kernels/rope/rope.hpp"
 
 namespace filigree {
 
@@ -17,10 +24,26 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<Add, &Add::Arguments::y>(table);
   register_cuda<Scale, &Scale::Arguments::x, &Scale::Arguments::y>(table);
   register_cuda<Dot, &Dot::Arguments::a>(table);
+  register_cuda<Dropout, &Dropout::Arguments::x_TD>(table);
+  register_cuda<EmbeddingForward, &EmbeddingForward::Arguments::w_VD>(table);
+  register_cuda<EmbeddingBackward, &EmbeddingBackward::Arguments::dy_TD>(table);
+  register_cuda<Rope, &Rope::Arguments::x_THK>(table);
+  register_cuda<CrossEntropyStatistics, &CrossEntropyStatistics::Arguments::logits_TV>(table);
+  register_cuda<CrossEntropyGradient, &CrossEntropyGradient::Arguments::logits_TV>(table);
+  register_cuda<RescaleSums, &RescaleSums::Arguments::sum_T>(table);
+  register_cuda<TokenLosses, &TokenLosses::Arguments::sum_T>(table);
+  register_cuda<Fill, &Fill::Arguments::y>(table);
+  register_cuda<NormalFill, &NormalFill::Arguments::x_RC>(table);
   register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
   register_cuda<RmsNormBackward, &RmsNormBackward::Arguments::x_TD>(table);
   register_cuda<AdamW, &AdamW::Arguments::w_N>(table);
   register_cuda<SumSquares, &SumSquares::Arguments::x_N>(table);
+  register_cuda<BlockMeanKeys, &BlockMeanKeys::Arguments::k_TC>(table);
+  register_cuda<BlockMeanKeysBackward, &BlockMeanKeysBackward::Arguments::dk_TC>(table);
+  register_cuda<GroupQueries, &GroupQueries::Arguments::q_TC>(table);
+  register_cuda<GroupQueriesBackward, &GroupQueriesBackward::Arguments::dq_TC>(table);
+  register_cuda<GroupMeanQueries, &GroupMeanQueries::Arguments::q_TC>(table);
+  register_cuda<BlockMaxMinMeanKeys, &BlockMaxMinMeanKeys::Arguments::k_TGK>(table);
 }
 
 }  // namespace filigree

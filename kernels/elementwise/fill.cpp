@@ -1,7 +1,5 @@
 #include "kernels/elementwise/fill.hpp"
 
-#include <algorithm>
-
 #include "kernels/elementwise/argument_check.hpp"
 #include "kernels/registry.hpp"
 
@@ -15,13 +13,6 @@ std::optional<std::string> Fill::reject(const Arguments& a, const ExecutionConte
       .numel("value", a.value, 1)
       .dtype("y", a.y, a.value.dtype())
       .problem();
-}
-
-void Fill::reference(const Arguments& a, ExecutionContext&) {
-  visit_floating(a.y.dtype(), [&](auto type) {
-    using T = decltype(type);
-    std::fill_n(a.y.data<T>(), a.y.numel(), *a.value.data<T>());
-  });
 }
 
 void register_fill(KernelTable& table) {

@@ -6,8 +6,10 @@
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/attention/attention.hpp"
 #include "kernels/elementwise/elementwise.hpp"
+#include "kernels/elementwise/fill.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/loss/cross_entropy.hpp"
+#include "kernels/loss/token_losses.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
@@ -180,6 +182,38 @@ void add_cross_entropy(KernelSuite& suite, DType dtype) {
       [](const CrossEntropyGradient::Arguments& a) { return std::vector{a.logits_TV.clone()}; });
 }
 
+// What is left of the loss once the ranks that share the vocabulary have exchanged their sums.
+void add_token_losses(KernelSuite& suite) {
+  const Shape tokens{1 << 20};
+  const DType dtype = DType::f32;
+  suite.add<RescaleSums>(
+      "1Mi tokens", dtype, true,
+      [=] {
+        return RescaleSums::Arguments{some_values(tokens, dtype), some_values(tokens, dtype),
+                                      Tensor::zeros(tokens, dtype)};
+      },
+      [](const RescaleSums::Arguments& a) { return std::vector{a.sum_T}; });
+  suite.add<TokenLosses>(
+      "1Mi tokens", dtype, true,
+      [=] {
+        const Tensor sums = some_values(tokens, dtype);
+        for (float& sum : sums.span<float>()) sum = 1 + sum * sum;
+        return TokenLosses::Arguments{some_values(tokens, dtype),   sums,
+                                      some_values(tokens, dtype),   some_ids(tokens[0], 8192),
+                                      Tensor::zeros(tokens, dtype), Tensor::zeros(tokens, dtype),
+                                      Tensor::zeros({}, dtype)};
+      },
+      [](const TokenLosses::Arguments& a) {
+        return std::vector{a.lse_T, a.log_p_T, a.loss};
+      });
+  suite.add<Fill>(
+      "1Mi", dtype, true,
+      [=] {
+        return Fill::Arguments{some_values({}, dtype), Tensor::zeros(tokens, dtype)};
+      },
+      [](const Fill::Arguments& a) { return std::vector{a.y}; });
+}
+
 void add_adamw(KernelSuite& suite) {
   const Shape shape{8 << 20};
   suite.add<AdamW>(
@@ -278,6 +312,7 @@ void add_all_cases(KernelSuite& suite) {
     add_embedding(suite, dtype);
     add_cross_entropy(suite, dtype);
   }
+  add_token_losses(suite);
   add_adamw(suite);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     add_elementwise(suite, dtype);
