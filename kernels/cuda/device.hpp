@@ -60,6 +60,21 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return value;
 }
 
+// As block_sum. A NaN loses against every number.
+__device__ __forceinline__ float block_max(float value, float* scratch) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int warps = blockDim.x / kWarp;
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  if (lane == 0) scratch[warp] = value;
+  __syncthreads();
+  value = scratch[lane < warps ? lane : 0];
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  __syncthreads();
+  return value;
+}
+
 // ---- on the host ----
 
 // Calls visitor(T{}) for the device's storage type behind f32 or bf16.

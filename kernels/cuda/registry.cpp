@@ -2,10 +2,13 @@
 
 #include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
+#include "kernels/attention/block_selection.hpp"
 #include "kernels/cuda/register_cuda.hpp"
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
 #include "kernels/embedding/embedding.hpp"
+#include "kernels/gate/gate_scores.hpp"
+#include "kernels/gate/head_projection.hpp"
 #include "kernels/gate/pooling.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/loss/token_losses.hpp"
@@ -44,6 +47,17 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<GroupQueriesBackward, &GroupQueriesBackward::Arguments::dq_TC>(table);
   register_cuda<GroupMeanQueries, &GroupMeanQueries::Arguments::q_TC>(table);
   register_cuda<BlockMaxMinMeanKeys, &BlockMaxMinMeanKeys::Arguments::k_TGK>(table);
+  register_cuda<BlockMaxMinMeanKeysBackward, &BlockMaxMinMeanKeysBackward::Arguments::k_TGK>(
+      table);
+  register_cuda<HeadProjection, &HeadProjection::Arguments::x_THK>(table);
+  register_cuda<HeadProjectionInputGradient, &HeadProjectionInputGradient::Arguments::dx_THK>(
+      table);
+  register_cuda<HeadProjectionWeightGradient, &HeadProjectionWeightGradient::Arguments::x_THK>(
+      table);
+  register_cuda<GateScores, &GateScores::Arguments::qg_NHE>(table);
+  register_cuda<GateScoresBackward, &GateScoresBackward::Arguments::qg_NHE>(table);
+  register_cuda<BlockSelect, &BlockSelect::Arguments::scores_BHNM>(table);
+  register_cuda<BlockTranspose>(table);
 }
 
 }  // namespace filigree

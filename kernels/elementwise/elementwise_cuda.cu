@@ -1,9 +1,16 @@
+#include <algorithm>
+#include <cmath>
+
 #include "kernels/cuda/map.hpp"
 #include "kernels/cuda/sums.hpp"
 #include "kernels/elementwise/elementwise.hpp"
+#include "kernels/elementwise/floating.hpp"
+#include "runtime/core/random.hpp"
 
 namespace filigree {
 namespace {
+
+constexpr int kScaleThreads = 256;
 
 struct AddTwo {
   __device__ void operator()(std::int64_t, const float (&x)[2], float (&y)[1]) const {
@@ -11,20 +18,52 @@ struct AddTwo {
   }
 };
 
-// Four elements a thread, one access each: the dtypes of the two sides may differ.
-template <class From, class To, bool kAccumulate>
-__global__ void __launch_bounds__(256)
+// kWidth elements a thread, one access to each side: of 16 bytes on the wider one, since the dtypes
+// of the two sides may differ.
+template <class From, class To, bool kAccumulate, int kWidth>
+__global__ void __launch_bounds__(kScaleThreads)
     scale_kernel(const From* x, To* y, std::int64_t count, float factor) {
-  constexpr int kWidth = 4;
   const std::int64_t first =
-      (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kWidth;
+      (static_cast<std::int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x) * kWidth;
+  if (first + kWidth > count) {
+    for (std::int64_t i = first; i < count; ++i) {
+      const float scaled = factor * to_float(x[i]);
+      y[i] = from_float<To>(kAccumulate ? scaled + to_float(y[i]) : scaled);
+    }
+    return;
+  }
+  const auto in = *reinterpret_cast<const Pack<From, kWidth>*>(x + first);
+  auto& to = *reinterpret_cast<Pack<To, kWidth>*>(y + first);
+  Pack<To, kWidth> out;
+  if (kAccumulate) out = to;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    if (first + i >= count) return;
-    const float scaled = factor * to_float(x[first + i]);
-    y[first + i] = from_float<To>(kAccumulate ? scaled + to_float(y[first + i]) : scaled);
+    const float scaled = factor * to_float(in.values[i]);
+    out.values[i] = from_float<To>(kAccumulate ? scaled + to_float(out.values[i]) : scaled);
   }
+  to = out;
 }
+
+template <int kWidth, class From, class To>
+void launch_scale(const Scale::Arguments& a, const ExecutionContext& context) {
+  const auto kernel =
+      a.accumulate ? scale_kernel<From, To, true, kWidth> : scale_kernel<From, To, false, kWidth>;
+  const std::int64_t count = a.y.numel();
+  launch(context, {blocks_for(count, kScaleThreads * kWidth), kScaleThreads}, kernel,
+         device_data<From>(a.x), device_data<To>(a.y), count, static_cast<float>(a.factor));
+}
+
+// Kept where the 53 random bits reach rate * 2^53: uniform >= rate without arithmetic in f64.
+struct KeepSome {
+  philox::Key key;
+  std::uint64_t first, least_kept;
+  float keep;
+  __device__ void operator()(std::int64_t i, const float (&x)[1], float (&y)[1]) const {
+    const philox::Words words = philox::words_at(key, first + static_cast<std::uint64_t>(i));
+    const bool kept = philox::unit_bits(words.word[0], words.word[1]) >= least_kept;
+    y[0] = kept ? x[0] / keep : 0.0f;
+  }
+};
 
 struct Product {
   template <class T>
@@ -40,16 +79,17 @@ void Add::cuda(const Arguments& a, ExecutionContext& context) {
 }
 
 void Scale::cuda(const Arguments& a, ExecutionContext& context) {
-  constexpr int kThreads = 256, kWidth = 4;
   visit_device(a.x.dtype(), [&](auto from) {
     visit_device(a.y.dtype(), [&](auto to) {
       using From = decltype(from);
       using To = decltype(to);
-      const auto kernel =
-          a.accumulate ? scale_kernel<From, To, true> : scale_kernel<From, To, false>;
-      launch(context, {blocks_for(a.y.numel(), kThreads * kWidth), kThreads}, kernel,
-             device_data<From>(a.x), device_data<To>(a.y), a.y.numel(),
-             static_cast<float>(a.factor));
+      constexpr int kWidth = std::min(kWidest<From>, kWidest<To>);
+      const bool aligned = is_aligned(a.x.raw(), sizeof(Pack<From, kWidth>)) &&
+                           is_aligned(a.y.raw(), sizeof(Pack<To, kWidth>));
+      if (aligned)
+        launch_scale<kWidth, From, To>(a, context);
+      else
+        launch_scale<1, From, To>(a, context);
     });
   });
 }
@@ -60,6 +100,14 @@ void Dot::cuda(const Arguments& a, ExecutionContext& context) {
     sum_elements(context, device_data<T>(a.a), device_data<T>(a.b), a.a.numel(), a.sum, false,
                  Product{});
   });
+}
+
+void Dropout::cuda(const Arguments& a, ExecutionContext& context) {
+  map_elements(context, {a.x_TD}, {a.y_TD},
+               KeepSome{.key = Philox(a.seed, RandomPurpose::dropout, a.stream).key(),
+                        .first = static_cast<std::uint64_t>(a.first_row * columns_of(a.x_TD)),
+                        .least_kept = static_cast<std::uint64_t>(std::ceil(std::ldexp(a.rate, 53))),
+                        .keep = static_cast<float>(1 - a.rate)});
 }
 
 }  // namespace filigree

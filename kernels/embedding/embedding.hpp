@@ -17,6 +17,7 @@ struct EmbeddingForward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // dw[id[t] - first_row, :] += dy[t,:]   in ascending t; dw in the accumulation dtype. Overwrites
@@ -32,6 +33,7 @@ struct EmbeddingBackward {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

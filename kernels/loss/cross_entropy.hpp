@@ -22,6 +22,7 @@ struct CrossEntropyStatistics {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // In place: x[t,v] <- scale[t] * (exp(x[t,v] - lse[t]) - [v == id[t]]); rows with a negative target
@@ -36,6 +37,7 @@ struct CrossEntropyGradient {
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

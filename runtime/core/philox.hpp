@@ -42,10 +42,10 @@ FILIGREE_HOST_DEVICE inline Words permute(Words counter, std::uint32_t key0, std
 }
 
 FILIGREE_HOST_DEVICE inline Words words_at(const Key& key, std::uint64_t index) {
-  return permute({{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                   static_cast<std::uint32_t>(key.stream),
-                   static_cast<std::uint32_t>(key.stream >> 32)}},
-                 key.low, key.high);
+  return permute(
+      {{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
+        static_cast<std::uint32_t>(key.stream), static_cast<std::uint32_t>(key.stream >> 32)}},
+      key.low, key.high);
 }
 
 // 53 bits of two words: the uniform value in [0, 1) is this times 2^-53, exactly.
@@ -70,14 +70,13 @@ FILIGREE_HOST_DEVICE inline double logarithm(double x) {
   }
   const double f = mantissa - 1.0, k = exponent, half_f = 0.5 * f;
   const double s = f / (2.0 + f), z = s * s, w = z * z;
-  const double even = std::fma(
-      w, std::fma(w, 1.531383769920937332e-01, 2.222219843214978396e-01), 3.999999999940941908e-01);
-  const double odd = std::fma(w,
-                              std::fma(w,
-                                       std::fma(w, 1.479819860511658591e-01,
-                                                1.818357216161805012e-01),
-                                       2.857142874366239149e-01),
-                              6.666666666666735130e-01);
+  const double even = std::fma(w, std::fma(w, 1.531383769920937332e-01, 2.222219843214978396e-01),
+                               3.999999999940941908e-01);
+  const double odd =
+      std::fma(w,
+               std::fma(w, std::fma(w, 1.479819860511658591e-01, 1.818357216161805012e-01),
+                        2.857142874366239149e-01),
+               6.666666666666735130e-01);
   const double remainder = std::fma(z, odd, w * even);
   const double correction = std::fma(s, std::fma(half_f, f, remainder), k * kLn2Low);
   return std::fma(k, kLn2High, f - std::fma(half_f, f, -correction));

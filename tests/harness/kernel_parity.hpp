@@ -195,6 +195,21 @@ void expect_parity(const Build<Op>& build, const ParityOptions& options = {}) {
   }
 }
 
+// Every implementation gives the bits of the reference: for what is defined bit by bit.
+template <class Op>
+void expect_reference_bits(const Build<Op>& build, const std::vector<DType>& dtypes) {
+  for (const DType dtype : dtypes) {
+    const auto expected = run_implementation<Op>(build, "reference", dtype, false, 1);
+    for (const Implementation<Op>& candidate : accepting_implementations<Op>(build, dtype)) {
+      const auto got =
+          run_implementation<Op>(build, candidate.name, dtype, false, 2, candidate.device);
+      for (std::size_t i = 0; i < got.size(); ++i)
+        expect_equal_bits(got[i], expected[i],
+                          str(Op::name, " '", candidate.name, "' in ", name_of(dtype)));
+    }
+  }
+}
+
 // The names of the implementations for the CPU, to state in a test what was covered.
 template <class Op>
 std::vector<std::string> implementation_names() {

@@ -92,6 +92,21 @@ TEST(Dropout, MatchesTheReference) {
   }
 }
 
+TEST(Dropout, EveryImplementationGivesTheSameBits) {
+  for (const double rate : {0.0, 0.1, 0.5, 1 - 0x1p-53}) {
+    SCOPED_TRACE(rate);
+    const Build<Dropout> build = [&](TensorSource& source) {
+      return Dropout::Arguments{.x_TD = source.input({20, 77}),
+                                .y_TD = source.output("y", {20, 77}),
+                                .rate = rate,
+                                .seed = 0x123456789abcdefull,
+                                .stream = 0xfedcba9876543210ull,
+                                .first_row = std::int64_t{1} << 33};
+    };
+    expect_reference_bits<Dropout>(build, {DType::f64, DType::f32, DType::bf16});
+  }
+}
+
 TEST(Dropout, MaskDoesNotDependOnTheSplitOfRows) {
   const Tensor x = random_normal({10, 13}, 1);
   for (const std::string& name : implementation_names<Dropout>()) {

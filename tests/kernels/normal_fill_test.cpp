@@ -28,6 +28,20 @@ TEST(NormalFill, MatchesTheReference) {
   }
 }
 
+TEST(NormalFill, EveryImplementationGivesTheSameBits) {
+  const Build<NormalFill> build = [](TensorSource& source) {
+    return NormalFill::Arguments{.x_RC = source.output("x", {30, 40}),
+                                 .mean = -0.1,
+                                 .deviation = 0.37,
+                                 .seed = 0x123456789abcdefull,
+                                 .stream = 0xfedcba9876543210ull,
+                                 .first_row = std::int64_t{1} << 33,
+                                 .first_column = 3,
+                                 .global_columns = 50};
+  };
+  expect_reference_bits<NormalFill>(build, {DType::f64, DType::f32, DType::bf16});
+}
+
 Tensor filled(const Shape& shape, std::int64_t first_row, std::int64_t first_column,
               std::int64_t global_columns, const std::string& name, DType dtype = DType::f64) {
   ExecutionContext context;
