@@ -27,6 +27,12 @@ inline BlockGrid with_documents(BlockGrid grid, const std::vector<std::int32_t>&
   return grid;
 }
 
+// The grid with its documents where the source puts tensors.
+inline BlockGrid placed(TensorSource& source, BlockGrid grid) {
+  grid.document_begin_T = source.given(grid.document_begin_T);
+  return grid;
+}
+
 inline BlockGrid block_causal(BlockGrid grid) {
   grid.block_causal = true;
   return grid;

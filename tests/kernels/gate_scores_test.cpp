@@ -35,13 +35,14 @@ TEST(GateScores, MatchTheReference) {
     for (const std::int64_t width : {8, 33}) {
       SCOPED_TRACE(str(describe(grid), ", width ", width));
       expect_parity<GateScores>([&](TensorSource& source) {
-        return GateScores::Arguments{grid, kScale, source.input(groups_of(grid, width), positive),
+        return GateScores::Arguments{placed(source, grid), kScale,
+                                     source.input(groups_of(grid, width), positive),
                                      source.input(blocks_of(grid, width), positive),
                                      source.output("z", scores_of(grid), source.accumulation())};
       });
       expect_parity<GateScoresBackward>([&](TensorSource& source) {
         return GateScoresBackward::Arguments{
-            grid,
+            placed(source, grid),
             kScale,
             source.input(groups_of(grid, width), positive),
             source.input(blocks_of(grid, width), positive),
