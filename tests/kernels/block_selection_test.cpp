@@ -106,6 +106,81 @@ TEST(BlockSelect, ThresholdFollowsTheRule) {
                       .threads = 2});
 }
 
+// Every implementation gives the bits of the reference, on whatever device.
+template <class Op>
+void expect_the_lists_of_the_reference(const Build<Op>& build) {
+  const auto expected = run_implementation<Op>(build, "reference", DType::f32, false, 1);
+  for (const Implementation<Op>& candidate : accepting_implementations<Op>(build, DType::f32))
+    for (const int run : {1, 2}) {
+      const auto got =
+          run_implementation<Op>(build, candidate.name, DType::f32, false, run, candidate.device);
+      for (std::size_t i = 0; i < got.size(); ++i)
+        expect_equal_bits(expected[i], got[i], str(Op::name, " '", candidate.name, "'"));
+    }
+}
+
+struct SelectCase {
+  SelectionRule rule;
+  double threshold;
+  std::int32_t budget;
+  bool has_head_scores;
+};
+
+TEST(BlockSelect, GivesTheSameListsEverywhere) {
+  const std::vector<SelectCase> cases = {{SelectionRule::top_k, 0.0, 4, true},
+                                         {SelectionRule::top_k, 0.0, 6, false},
+                                         {SelectionRule::threshold, 0.0, 0, false},
+                                         {SelectionRule::threshold, 0.07, 0, true}};
+  for (const BlockGrid& grid : gate_grids())
+    for (const SelectCase& c : cases) {
+      SCOPED_TRACE(str(describe(grid), ", budget ", c.budget, ", threshold ", c.threshold));
+      const Tensor dense = Tensor::zeros({grid.heads}, DType::u8);
+      dense.data<std::uint8_t>()[grid.heads - 1] = grid.heads > 1 && c.has_head_scores;
+      // Of few distinct values for top_k, so that most budgets cut through a tie.
+      const auto score = [&](double z) {
+        return c.rule == SelectionRule::top_k ? std::round(z) : z;
+      };
+      const std::int64_t N = grid.groups(), M = grid.key_blocks();
+      expect_the_lists_of_the_reference<BlockSelect>([&](TensorSource& source) {
+        BlockSelect::Arguments a;
+        a.grid = placed(source, grid);
+        a.rule = c.rule, a.threshold = c.threshold;
+        a.scores_BHNM = source.input({grid.batch, grid.heads, N, M}, score);
+        a.budgets_N = source.integers(std::vector<std::int32_t>(N, c.budget));
+        a.dense_heads_H = source.given(dense);
+        if (c.has_head_scores)
+          a.head_scores_NH = source.input({grid.batch * N, grid.heads}), a.head_threshold = 0.2;
+        a.counts_BHN = source.output("counts", {grid.batch, grid.heads, N}, DType::i32);
+        a.indices_BHNJ = source.output("indices", {grid.batch, grid.heads, N, M}, DType::i32);
+        return a;
+      });
+    }
+}
+
+// Rows of several hundred blocks: every byte of a key decides somewhere, -0 and 0 are equal, and
+// ties span warps.
+TEST(BlockSelect, GivesTheSameListsOfLongRows) {
+  const BlockGrid grid = grid_of(1, 1, 1200, 120, 2);
+  const std::int64_t N = grid.groups(), M = grid.key_blocks();
+  const std::vector<std::function<double(double)>> maps = {
+      [](double z) { return z; }, [](double z) { return std::ldexp(z, -100); },
+      [](double z) { return 1.0 + std::ldexp(std::round(4 * z), -23); },
+      [](double z) { return z > 1 ? 1.0 : std::copysign(0.0, z); }};
+  for (std::size_t i = 0; i < maps.size(); ++i)
+    for (const std::int32_t budget : {70, 150, 333}) {
+      SCOPED_TRACE(str("scores ", i, ", budget ", budget));
+      expect_the_lists_of_the_reference<BlockSelect>([&](TensorSource& source) {
+        BlockSelect::Arguments a;
+        a.grid = grid;
+        a.scores_BHNM = source.input({1, 1, N, M}, maps[i]);
+        a.budgets_N = source.integers(std::vector<std::int32_t>(N, budget));
+        a.counts_BHN = source.output("counts", {1, 1, N}, DType::i32);
+        a.indices_BHNJ = source.output("indices", {1, 1, N, M}, DType::i32);
+        return a;
+      });
+    }
+}
+
 // Length 12, groups of 2, blocks of 2: group 5 holds tokens 10 and 11, its diagonal is block 5.
 TEST(BlockSelect, MatchesAHandDerivedCase) {
   const BlockGrid grid = grid_of(1, 1, 12, 2, 2);
@@ -215,6 +290,22 @@ TEST(BlockTranspose, ListsTheGroupsThatReadEachBlock) {
                                transposed.indices.data<std::int32_t>() + row * N));
       }
     }
+}
+
+TEST(BlockTranspose, GivesTheSameListsEverywhere) {
+  std::vector<BlockGrid> grids = gate_grids();
+  grids.push_back(grid_of(1, 1, 2100, 1, 700));  // more groups than a warp has bits
+  for (const BlockGrid& grid : grids) {
+    SCOPED_TRACE(describe(grid));
+    const Lists lists = random_lists(grid, 4, 7);
+    const std::int64_t N = grid.groups(), M = grid.key_blocks();
+    expect_the_lists_of_the_reference<BlockTranspose>([&](TensorSource& source) {
+      return BlockTranspose::Arguments{
+          source.given(lists.counts), source.given(lists.indices),
+          source.output("counts", {grid.batch, grid.heads, M}, DType::i32),
+          source.output("indices", {grid.batch, grid.heads, M, N}, DType::i32)};
+    });
+  }
 }
 
 BlockLists block_lists(const Lists& lists) {
