@@ -7,9 +7,12 @@
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
 #include "kernels/embedding/embedding.hpp"
+#include "kernels/gate/distill_loss.hpp"
 #include "kernels/gate/gate_scores.hpp"
+#include "kernels/gate/gate_statistics.hpp"
 #include "kernels/gate/head_projection.hpp"
 #include "kernels/gate/pooling.hpp"
+#include "kernels/gate/soft_gate.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/loss/token_losses.hpp"
 #include "kernels/norm/rms_norm.hpp"
@@ -47,8 +50,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<GroupQueriesBackward, &GroupQueriesBackward::Arguments::dq_TC>(table);
   register_cuda<GroupMeanQueries, &GroupMeanQueries::Arguments::q_TC>(table);
   register_cuda<BlockMaxMinMeanKeys, &BlockMaxMinMeanKeys::Arguments::k_TGK>(table);
-  register_cuda<BlockMaxMinMeanKeysBackward, &BlockMaxMinMeanKeysBackward::Arguments::k_TGK>(
-      table);
+  register_cuda<BlockMaxMinMeanKeysBackward, &BlockMaxMinMeanKeysBackward::Arguments::k_TGK>(table);
   register_cuda<HeadProjection, &HeadProjection::Arguments::x_THK>(table);
   register_cuda<HeadProjectionInputGradient, &HeadProjectionInputGradient::Arguments::dx_THK>(
       table);
@@ -58,6 +60,12 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<GateScoresBackward, &GateScoresBackward::Arguments::qg_NHE>(table);
   register_cuda<BlockSelect, &BlockSelect::Arguments::scores_BHNM>(table);
   register_cuda<BlockTranspose>(table);
+  register_cuda<SoftGateBias, &SoftGateBias::Arguments::z_BHNM>(table);
+  register_cuda<SoftGateBiasBackward, &SoftGateBiasBackward::Arguments::z_BHNM>(table);
+  register_cuda<DistillLoss, &DistillLoss::Arguments::z_BHNM>(table);
+  register_cuda<DistillLossGradient, &DistillLossGradient::Arguments::z_BHNM>(table);
+  register_cuda<ListStatistics>(table);
+  register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }
 
 }  // namespace filigree

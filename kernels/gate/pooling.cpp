@@ -44,6 +44,11 @@ Work GroupMeanQueries::work(const Arguments& a) {
 Work BlockMaxMinMeanKeys::work(const Arguments& a) {
   return pass_over(a.k_TGK, a.kp_MGP, 3 * a.k_TGK.numel() + a.kp_MGP.numel() / 3);
 }
+Work BlockMaxMinMeanKeysBackward::work(const Arguments& a) {
+  Work work = pass_over(a.dkp_MGP, a.dk_TGK, 3 * a.k_TGK.numel());
+  work.bytes += a.k_TGK.bytes();
+  return work;
+}
 
 std::optional<std::string> BlockMeanKeys::reject(const Arguments& a, const ExecutionContext&) {
   return check(a.batch, a.key_block, a.k_TC, a.kbar_MC);
@@ -76,6 +81,14 @@ std::optional<std::string> BlockMaxMinMeanKeys::reject(const Arguments& a,
       .problem();
 }
 
+std::optional<std::string> BlockMaxMinMeanKeysBackward::reject(const Arguments& a,
+                                                               const ExecutionContext& context) {
+  if (const auto problem = BlockMaxMinMeanKeys::reject(
+          {a.batch, a.key_block, a.kv_heads, a.k_TGK, a.dkp_MGP}, context))
+    return problem;
+  return ArgumentCheck().floating("k", a.k_TGK).like("dk", a.dk_TGK, a.k_TGK).problem();
+}
+
 void register_pooling(KernelTable& table) {
   register_reference_and_cpu<BlockMeanKeys>(table);
   register_reference_and_cpu<BlockMeanKeysBackward>(table);
@@ -83,6 +96,7 @@ void register_pooling(KernelTable& table) {
   register_reference_and_cpu<GroupQueriesBackward>(table);
   register_reference_and_cpu<GroupMeanQueries>(table);
   register_reference_and_cpu<BlockMaxMinMeanKeys>(table);
+  register_reference_and_cpu<BlockMaxMinMeanKeysBackward>(table);
 }
 
 }  // namespace filigree

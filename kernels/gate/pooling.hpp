@@ -68,18 +68,14 @@ struct GroupQueriesBackward {
   static void cuda(const Arguments&, ExecutionContext&);
 };
 
-// ---- What SeerAttention pools (arXiv 2410.13276). Its gate is trained alone, on detached inputs,
-// so these have no backward. ----
-
-// qg[b,n,:] = mean of q[b,t,:] over the tokens t of group n, where document_begin is given only
-// over those in the document of the group's first one. q: [B*S, C]; qg: [B*N, C], of q's dtype;
-// document_begin: optional i32 [B*S], as in BlockGrid. Added like BlockMeanKeys.
-struct GroupMeanQueries {
-  static constexpr std::string_view name = "group_mean_queries";
+// As SeerAttention pools keys (arXiv 2410.13276). kp[b,m,g,:] = concatenation of max, min and mean
+// over the tokens of key block m of k[b,t,g,:]. k: [B*S, G*K]; kp: [B*M, G*3K], of k's dtype.
+struct BlockMaxMinMeanKeys {
+  static constexpr std::string_view name = "block_max_min_mean_keys";
   static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
-    std::int64_t batch = 0, query_block = 0;
-    Tensor q_TC, document_begin_T, qg_NC;
+    std::int64_t batch = 0, key_block = 0, kv_heads = 0;
+    Tensor k_TGK, kp_MGP;
   };
   static Work work(const Arguments&);
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
@@ -88,14 +84,33 @@ struct GroupMeanQueries {
   static void cuda(const Arguments&, ExecutionContext&);
 };
 
-// kp[b,m,g,:] = concatenation of max, min and mean over the tokens of key block m of k[b,t,g,:].
-// k: [B*S, G*K]; kp: [B*M, G*3K], of k's dtype.
-struct BlockMaxMinMeanKeys {
-  static constexpr std::string_view name = "block_max_min_mean_keys";
+// dk of the above: a token gets its share of the mean's gradient, and those of maximum and minimum
+// where it is the first that attains them; the three are added before they are rounded. dk is
+// overwritten.
+struct BlockMaxMinMeanKeysBackward {
+  static constexpr std::string_view name = "block_max_min_mean_keys_backward";
   static constexpr WorkPart part = WorkPart::gate;
   struct Arguments {
     std::int64_t batch = 0, key_block = 0, kv_heads = 0;
-    Tensor k_TGK, kp_MGP;
+    Tensor k_TGK, dkp_MGP, dk_TGK;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
+  static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
+};
+
+// What SeerAttention pools of queries (arXiv 2410.13276); its gate is trained alone, so there is no
+// backward. qg[b,n,:] = mean of q[b,t,:] over the tokens t of group n, where document_begin is
+// given only over those in the document of the group's first one. q: [B*S, C]; qg: [B*N, C], of q's
+// dtype; document_begin: optional i32 [B*S], as in BlockGrid. Added like BlockMeanKeys.
+struct GroupMeanQueries {
+  static constexpr std::string_view name = "group_mean_queries";
+  static constexpr WorkPart part = WorkPart::gate;
+  struct Arguments {
+    std::int64_t batch = 0, query_block = 0;
+    Tensor q_TC, document_begin_T, qg_NC;
   };
   static Work work(const Arguments&);
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);

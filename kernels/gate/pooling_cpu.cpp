@@ -132,4 +132,53 @@ void BlockMaxMinMeanKeys::cpu(const Arguments& a, ExecutionContext& context) {
                  });
 }
 
+namespace {
+
+// The rows of one head, `stride` apart, kColumns at most; dkp is [3, K] of that head.
+template <class T>
+void extremes_gradient(const T* k, std::int64_t count, std::int64_t stride, std::int64_t width,
+                       const T* dkp, std::int64_t K, T* dk) {
+  using A = Accumulator<T>;
+  A larges[kColumns], smalls[kColumns];
+  std::int32_t large_rows[kColumns] = {}, small_rows[kColumns] = {};
+  A *const large = larges, *const small = smalls;
+  std::int32_t *const large_row = large_rows, *const small_row = small_rows;
+  for (std::int64_t c = 0; c < width; ++c) large[c] = small[c] = widened(k[c]);
+  for (std::int64_t t = 1; t < count; ++t) {
+    const T* const row = k + t * stride;
+    const auto index = static_cast<std::int32_t>(t);
+    vector_loop(0, width, [=](std::int64_t c) {
+      const A key = widened(row[c]);
+      large_row[c] = key > large[c] ? index : large_row[c];
+      large[c] = key > large[c] ? key : large[c];
+      small_row[c] = key < small[c] ? index : small_row[c];
+      small[c] = key < small[c] ? key : small[c];
+    });
+  }
+  for (std::int64_t t = 0; t < count; ++t) {
+    T* const row = dk + t * stride;
+    vector_loop(0, width, [=](std::int64_t c) {
+      A sum = widened(dkp[2 * K + c]) / static_cast<A>(count);
+      sum += t == large_row[c] ? widened(dkp[c]) : A{0};
+      sum += t == small_row[c] ? widened(dkp[K + c]) : A{0};
+      row[c] = T(sum);
+    });
+  }
+}
+
+}  // namespace
+
+void BlockMaxMinMeanKeysBackward::cpu(const Arguments& a, ExecutionContext& context) {
+  const std::int64_t C = a.k_TGK.dim(1), K = C / a.kv_heads;
+  for_each_block(context, a.batch, a.key_block, a.k_TGK, a.dkp_MGP,
+                 [=](auto* k, auto* dkp, Block block) {
+                   using T = std::remove_pointer_t<decltype(k)>;
+                   T* const dk = a.dk_TGK.data<T>() + block.first * C;
+                   for (std::int64_t g = 0; g < a.kv_heads; ++g)
+                     for (std::int64_t c = 0; c < K; c += kColumns)
+                       extremes_gradient(k + g * K + c, block.rows, C, std::min(kColumns, K - c),
+                                         dkp + g * 3 * K + c, K, dk + g * K + c);
+                 });
+}
+
 }  // namespace filigree

@@ -117,4 +117,29 @@ void BlockMaxMinMeanKeys::reference(const Arguments& a, ExecutionContext&) {
   });
 }
 
+void BlockMaxMinMeanKeysBackward::reference(const Arguments& a, ExecutionContext&) {
+  visit_floating(a.k_TGK.dtype(), [&](auto type) {
+    using T = decltype(type);
+    using A = Accumulator<T>;
+    const std::int64_t C = a.k_TGK.dim(1), K = C / a.kv_heads;
+    for_each_block(a.batch, a.k_TGK, a.key_block, [&](auto m, auto first, auto rows) {
+      for (std::int64_t c = 0; c < C; ++c) {
+        const auto key = [&](std::int64_t t) { return widened(a.k_TGK.data<T>()[t * C + c]); };
+        const T* const dkp = a.dkp_MGP.data<T>() + m * 3 * C + c / K * 3 * K + c % K;
+        std::int64_t largest = first, smallest = first;
+        for (std::int64_t t = first; t < first + rows; ++t) {
+          if (key(t) > key(largest)) largest = t;
+          if (key(t) < key(smallest)) smallest = t;
+        }
+        for (std::int64_t t = first; t < first + rows; ++t) {
+          A sum = widened(dkp[2 * K]) / static_cast<A>(rows);
+          if (t == largest) sum += widened(dkp[0]);
+          if (t == smallest) sum += widened(dkp[K]);
+          a.dk_TGK.data<T>()[t * C + c] = rounded<T>(sum);
+        }
+      }
+    });
+  });
+}
+
 }  // namespace filigree

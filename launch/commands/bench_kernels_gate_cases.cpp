@@ -121,6 +121,18 @@ void add_pooling(KernelSuite& suite, const GateData& d) {
                                               Tensor::zeros({kBlocks, 3 * kHeads * kDim}, d.dtype)};
       },
       [](const BlockMaxMinMeanKeys::Arguments& a) { return std::vector{a.kp_MGP}; });
+  suite.add<BlockMaxMinMeanKeysBackward>(
+      kShape, d.dtype, true,
+      [=] {
+        return BlockMaxMinMeanKeysBackward::Arguments{
+            1,
+            kBlock,
+            kHeads,
+            d.tokens(),
+            some_values({kBlocks, 3 * kHeads * kDim}, d.dtype),
+            d.tokens()};
+      },
+      [](const BlockMaxMinMeanKeysBackward::Arguments& a) { return std::vector{a.dk_TGK}; });
 }
 
 void add_projection(KernelSuite& suite, const GateData& d) {

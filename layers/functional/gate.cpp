@@ -114,7 +114,6 @@ Variable group_mean_queries(Tape& tape, const Variable& q, std::int64_t batch,
 Variable block_max_min_mean_keys(Tape& tape, const Variable& k, std::int64_t batch,
                                  std::int64_t key_block, std::int64_t kv_heads) {
   check_split("block max, min and mean keys", k);
-  FILIGREE_CHECK(!k.requires_gradient(), "block max, min and mean keys have no gradient");
   ExecutionContext& execution = tape.execution();
   const Tensor rows = k.value();
   const Tensor pools = execution.empty({pieces(rows, batch, key_block), 3 * rows.dim(1)},
@@ -125,7 +124,21 @@ Variable block_max_min_mean_keys(Tape& tape, const Variable& k, std::int64_t bat
                                  .k_TGK = rows,
                                  .kp_MGP = pools},
                                 execution);
-  return Variable(pools, k.placements());
+  Variable output = tape.output(pools, k.placements(), std::array{k});
+  tape.record("block_max_min_mean_keys", {k}, {output},
+              [batch, key_block, kv_heads, rows,
+               placements = k.placements().gradient()](const BackwardContext& backward) {
+                const Tensor dk = like(backward.execution(), rows);
+                dispatch<BlockMaxMinMeanKeysBackward>({.batch = batch,
+                                                       .key_block = key_block,
+                                                       .kv_heads = kv_heads,
+                                                       .k_TGK = rows,
+                                                       .dkp_MGP = backward.output_gradient(),
+                                                       .dk_TGK = dk},
+                                                      backward.execution());
+                backward.accumulate(0, dk, placements);
+              });
+  return output;
 }
 
 Variable head_projection(Tape& tape, const Variable& x, const Variable& w, std::int64_t heads,

@@ -11,20 +11,21 @@
 
 namespace filigree {
 
-// [B*S, C] -> [B*M, C]: the mean of every block of key_block tokens.
+// Of every block of key_block tokens: the mean, [B*S, C] -> [B*M, C]; maximum, minimum and mean of
+// every head, [B*S, G*K] -> [B*M, G*3K].
 Variable block_mean_keys(Tape& tape, const Variable& k_TC, std::int64_t batch,
                          std::int64_t key_block);
+Variable block_max_min_mean_keys(Tape& tape, const Variable& k_TGK, std::int64_t batch,
+                                 std::int64_t key_block, std::int64_t kv_heads);
 
 // [B*S, C] -> [B*N, C]: the first token of every group of query_group tokens.
 Variable group_queries(Tape& tape, const Variable& q_TC, std::int64_t batch,
                        std::int64_t query_group);
 
-// The pools of a gate that is trained alone (GroupMeanQueries, BlockMaxMinMeanKeys): the inputs
-// must not ask for gradients. [B*S, C] -> [B*N, C], and [B*S, G*K] -> [B*M, G*3K].
+// [B*S, C] -> [B*N, C]: the mean of every group, for a gate that is trained alone: the input must
+// not ask for gradients.
 Variable group_mean_queries(Tape& tape, const Variable& q_TC, std::int64_t batch,
                             std::int64_t query_group, const Tensor& document_begin_T);
-Variable block_max_min_mean_keys(Tape& tape, const Variable& k_TGK, std::int64_t batch,
-                                 std::int64_t key_block, std::int64_t kv_heads);
 
 // [T, Hx*K] x [H*E, K] -> [T, H*E]: a linear map per head; Hx input heads serve H / Hx heads each.
 // Per axis:

@@ -172,10 +172,14 @@ Variable AdaptiveMechanism::attend(Tape& tape, const AttentionInput& input) cons
   }
   const Variable queries =
       group_queries(tape, gate_input(input.q_raw_THK), grid.batch, grid.query_block);
-  const Variable means =
-      block_mean_keys(tape, gate_input(input.k_raw_TGK), grid.batch, grid.key_block);
-  const Variable z = gate_.scores(tape, queries, means, grid);
-  const Variable heads = head_gate_ ? head_gate_->scores(tape, queries, means, grid) : Variable();
+  const Variable keys = gate_input(input.k_raw_TGK);
+  const Variable pools =
+      block_max_min_mean_keys(tape, keys, grid.batch, grid.key_block, input.shape.kv_heads);
+  const Variable z = gate_.scores(tape, queries, pools, grid);
+  const Variable heads =
+      head_gate_ ? head_gate_->scores(tape, queries,
+                                      block_mean_keys(tape, keys, grid.batch, grid.key_block), grid)
+                 : Variable();
   const Choice choice = choose(tape, z, heads, grid, input.batch);
   pattern.lists = choice.lists;
   if (input.batch.training) leave_untaught(tape, input.batch);

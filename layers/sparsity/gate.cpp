@@ -38,9 +38,12 @@ BlockGate::BlockGate(const MechanismContext& context)
       keeps_means_(context.config.sparsity.head_gate) {
   const std::int64_t rows = context.config.heads * gate_dim_;
   // Features of the scale of their inputs: scores mean something from the first step on.
-  const double deviation = 1.0 / std::sqrt(static_cast<double>(head_dim_));
-  query_ = add_gate_projection(context.name + ".gate.query", rows, head_dim_, deviation, context);
-  key_ = add_gate_projection(context.name + ".gate.key", rows, head_dim_, deviation, context);
+  const auto add = [&](const char* name, std::int64_t columns) {
+    return add_gate_projection(context.name + name, rows, columns,
+                               1.0 / std::sqrt(static_cast<double>(columns)), context);
+  };
+  query_ = add(".gate.query", head_dim_);
+  key_ = add(".gate.key", 3 * head_dim_);
 }
 
 Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& weight,
@@ -56,9 +59,9 @@ Variable BlockGate::query_features(Tape& tape, const Variable& queries,
                                   grid.first_position(0), key_block_));
 }
 
-Variable BlockGate::scores(Tape& tape, const Variable& queries, const Variable& means,
+Variable BlockGate::scores(Tape& tape, const Variable& queries, const Variable& pools,
                            const BlockGrid& grid) const {
-  const Variable keys = features(tape, means, key_weight(), kv_heads_,
+  const Variable keys = features(tape, pools, key_weight(), kv_heads_,
                                  block_positions(grid.batch, grid.key_blocks(), 1));
   return gate_scores(tape, query_features(tape, queries, grid), keys, grid,
                      1.0 / std::sqrt(static_cast<double>(gate_dim_)));
@@ -90,12 +93,14 @@ void BlockGate::append_keys(Tape& tape, const AttentionInput& input, GateState& 
   const std::int64_t first = state.length / key_block_, finished = rows.dim(0) / key_block_;
   const std::int64_t used = finished * key_block_;
   if (finished > 0) {
-    const Variable means = block_mean_keys(
-        tape, Variable(rows.rows(0, used), input.k_raw_TGK.placements()), 1, key_block_);
+    const Variable complete(rows.rows(0, used), input.k_raw_TGK.placements());
+    const Variable pools = block_max_min_mean_keys(tape, complete, 1, key_block_, kv_heads_);
     const Variable keys =
-        features(tape, means, key_weight(), kv_heads_, block_positions(1, finished, 1, first));
+        features(tape, pools, key_weight(), kv_heads_, block_positions(1, finished, 1, first));
     execution.copy(keys.value(), state.keys_MHE.rows(first, first + finished));
-    if (keeps_means_) execution.copy(means.value(), state.means_MGK.rows(first, first + finished));
+    if (keeps_means_)
+      execution.copy(block_mean_keys(tape, complete, 1, key_block_).value(),
+                     state.means_MGK.rows(first, first + finished));
   }
   execution.copy(rows.rows(used, rows.dim(0)), state.pending_TGK.rows(0, rows.dim(0) - used));
 }

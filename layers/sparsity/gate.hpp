@@ -2,7 +2,8 @@
 // projections gave before position embedding (after Gao et al. 2024, "SeerAttention",
 // arXiv 2410.13276, with a choice that is strictly causal).
 //
-//   z[n,m] = <rope(W_q q[first token of group n]), rope(W_k mean of k over block m)> / sqrt(E)
+//   z[n,m] = <rope(W_q q[first token of group n]), rope(W_k [max; min; mean of k over block m])>
+//            / sqrt(E)
 //
 // per query head, rotated by the blocks' numbers: the one that holds that token, and m. Counted in
 // tokens, angles would turn by key_block times as much, and only the lowest frequencies would still
@@ -44,8 +45,9 @@ class BlockGate {
  public:
   explicit BlockGate(const MechanismContext& context);
 
-  // Scores of whole sequences [B,H,N,M], from the groups' first queries and the blocks' mean keys.
-  Variable scores(Tape& tape, const Variable& queries_NHK, const Variable& means_MGK,
+  // Scores of whole sequences [B,H,N,M], from the groups' first queries and the blocks' pooled
+  // keys.
+  Variable scores(Tape& tape, const Variable& queries_NHK, const Variable& pools_MGP,
                   const BlockGrid& grid) const;
 
   // Decoding: takes in `input`'s new tokens, which follow state.length others, and returns the

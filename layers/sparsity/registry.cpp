@@ -8,7 +8,7 @@ namespace {
 // Weights of a layer's gate.
 std::int64_t adaptive_parameters(const ModelConfig& c) {
   const std::int64_t width = c.sparsity.gate_dim == 0 ? c.head_dim : c.sparsity.gate_dim;
-  return 2 * c.heads * c.head_dim * (width + (c.sparsity.head_gate ? 1 : 0));
+  return c.heads * c.head_dim * (4 * width + (c.sparsity.head_gate ? 2 : 0));
 }
 std::int64_t seer_parameters(const ModelConfig& c) { return 3 * c.heads * c.head_dim * c.head_dim; }
 

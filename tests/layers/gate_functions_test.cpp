@@ -63,6 +63,11 @@ BlockLists chosen(const Tensor& scores, std::int32_t budget) {
   return lists;
 }
 
+TEST(GateGradcheck, BlockMaxMinMeanKeys) {
+  gradcheck([](Tape& tape, auto in) { return block_max_min_mean_keys(tape, in[0], kBatch, 4, 2); },
+            {leaf({kBatch * kLength, 6}, 1)});
+}
+
 TEST(GateGradcheck, BlockMeanKeys) {
   gradcheck([](Tape& tape, auto in) { return block_mean_keys(tape, in[0], kBatch, 4); },
             {leaf({kBatch * kLength, 6}, 1)});

@@ -172,22 +172,24 @@ BlockLists choice_on(const Mesh& mesh) {
   const Placements split = Placements()
                                .with(Axis::data, Placement::sharded(0))
                                .with(Axis::tensor, Placement::sharded(1));
-  const auto mine = [&](std::int64_t pieces, std::int64_t heads, std::uint64_t stream) {
-    const Tensor all = random_tensor({2 * pieces, heads * config.head_dim}, stream);
+  // Rows of this rank's sequences and heads, `columns` for each head.
+  const auto mine = [&](std::int64_t pieces, std::int64_t heads, std::int64_t columns,
+                        std::uint64_t stream) {
+    const Tensor all = random_tensor({2 * pieces, heads * columns}, stream);
     const ShardRange range =
         shard_range(heads, mesh.size(Axis::tensor), mesh.coordinate(Axis::tensor));
-    const std::int64_t width = range.size() * config.head_dim;
+    const std::int64_t width = range.size() * columns;
     const Tensor part = Tensor::empty({rows.size() * pieces, width}, DType::f64);
     for (std::int64_t r = 0; r < part.dim(0); ++r)
-      std::copy_n(all.data<double>() + (rows.begin * pieces + r) * all.dim(1) +
-                      range.begin * config.head_dim,
-                  width, part.data<double>() + r * width);
+      std::copy_n(
+          all.data<double>() + (rows.begin * pieces + r) * all.dim(1) + range.begin * columns,
+          width, part.data<double>() + r * width);
     return Variable(part, split);
   };
   const BlockGrid grid = grid_of(rows.size(), config.heads / mesh.size(Axis::tensor));
   Tape tape(execution, Tape::Mode::inference);
-  const Variable scores =
-      gate.scores(tape, mine(kBlocks, config.heads, 2), mine(kBlocks, config.kv_heads, 3), grid);
+  const Variable scores = gate.scores(tape, mine(kBlocks, config.heads, config.head_dim, 2),
+                                      mine(kBlocks, config.kv_heads, 3 * config.head_dim, 3), grid);
   return choose_blocks(execution, grid, inputs_of(scores.value(), grid));
 }
 
