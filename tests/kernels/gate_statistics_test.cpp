@@ -62,6 +62,32 @@ TEST(ListStatistics, CountWhatTheListsRead) {
     }
 }
 
+// Sums of integers: on every device the same ones.
+TEST(ListStatistics, AreTheSameEverywhere) {
+  for (const BlockGrid& grid : gate_grids()) {
+    SCOPED_TRACE(describe(grid));
+    const Lists lists = random_lists(grid, 5, 8);
+    const Build<ListStatistics> build = [&](TensorSource& source) {
+      return ListStatistics::Arguments{placed(source, grid),
+                                       source.given(lists.counts),
+                                       source.given(lists.indices),
+                                       source.output("pairs", {grid.heads}, DType::i64),
+                                       source.output("blocks", {grid.heads}, DType::i64),
+                                       source.output("forced", {grid.heads}, DType::i64)};
+    };
+    const auto run = [&](std::string_view name, int number, DeviceKind device) {
+      return run_implementation<ListStatistics>(build, name, DType::f32, false, number, device);
+    };
+    const auto expected = run("reference", 1, DeviceKind::cpu);
+    for (const auto& candidate : accepting_implementations<ListStatistics>(build, DType::f32))
+      for (const int number : {1, 2}) {
+        const auto got = run(candidate.name, number, candidate.device);
+        for (std::size_t i = 0; i < got.size(); ++i)
+          expect_equal_bits(expected[i], got[i], str(candidate.name));
+      }
+  }
+}
+
 TEST(ListStatistics, EveryBlockReadsEveryAllowedPair) {
   for (const std::string& name : implementation_names<ListStatistics>())
     for (const BlockGrid& grid : gate_grids()) {
@@ -105,10 +131,10 @@ TEST(GateRecall, MatchesTheReference) {
     const Teacher teacher(grid);
     expect_parity<GateRecall>(
         [&](TensorSource& source) {
-          return GateRecall::Arguments{grid,
-                                       lists.counts,
-                                       lists.indices,
-                                       i32(teacher.groups),
+          return GateRecall::Arguments{placed(source, grid),
+                                       source.given(lists.counts),
+                                       source.given(lists.indices),
+                                       source.integers(teacher.groups),
                                        source.input_of(teacher.mass),
                                        source.input_of(teacher.weight),
                                        source.output("caught", {grid.heads}),

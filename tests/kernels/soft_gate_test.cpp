@@ -30,20 +30,23 @@ TEST(SoftGateBias, MatchesTheReference) {
     const Tensor dense = last_head_dense(grid);
     expect_parity<SoftGateBias>(
         [&](TensorSource& source) {
-          return SoftGateBias::Arguments{grid,         source.input(scores_of(grid)),
-                                         lists.counts, lists.indices,
-                                         dense,        source.output("bias", lists.indices.shape()),
+          return SoftGateBias::Arguments{placed(source, grid),
+                                         source.input(scores_of(grid)),
+                                         source.given(lists.counts),
+                                         source.given(lists.indices),
+                                         source.given(dense),
+                                         source.output("bias", lists.indices.shape()),
                                          0.7};
         },
         {.dtypes = kWide});
     for (const bool accumulate : {false, true})
       expect_parity<SoftGateBiasBackward>(
           [&](TensorSource& source) {
-            return SoftGateBiasBackward::Arguments{grid,
+            return SoftGateBiasBackward::Arguments{placed(source, grid),
                                                    source.input(scores_of(grid)),
-                                                   lists.counts,
-                                                   lists.indices,
-                                                   dense,
+                                                   source.given(lists.counts),
+                                                   source.given(lists.indices),
+                                                   source.given(dense),
                                                    source.input(lists.indices.shape()),
                                                    accumulate
                                                        ? source.updated("dz", scores_of(grid))
