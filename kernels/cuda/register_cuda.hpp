@@ -15,10 +15,11 @@ std::optional<std::string> reject_on_cuda(const typename Op::Arguments& argument
   return std::nullopt;
 }
 
-// Registers Op::cuda. kTensors name the arguments whose dtypes are computed in.
+// Registers Op::cuda. kTensors name the arguments whose dtypes are computed in; `name` is the
+// library's where one computes.
 template <class Op, Tensor Op::Arguments::*... kTensors>
-void register_cuda(KernelTable& table) {
-  table.add<Op>({"cuda", DeviceKind::cuda, 10, &reject_on_cuda<Op, kTensors...>, &Op::cuda});
+void register_cuda(KernelTable& table, std::string_view name = "cuda") {
+  table.add<Op>({name, DeviceKind::cuda, 10, &reject_on_cuda<Op, kTensors...>, &Op::cuda});
 }
 
 }  // namespace filigree

@@ -3,18 +3,22 @@
 #include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/attention/block_selection.hpp"
+#include "kernels/attention/pair_count.hpp"
 #include "kernels/cuda/register_cuda.hpp"
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
 #include "kernels/embedding/embedding.hpp"
+#include "kernels/gate/block_mass.hpp"
 #include "kernels/gate/distill_loss.hpp"
 #include "kernels/gate/gate_scores.hpp"
 #include "kernels/gate/gate_statistics.hpp"
+#include "kernels/gate/head_gate.hpp"
 #include "kernels/gate/head_projection.hpp"
 #include "kernels/gate/pooling.hpp"
 #include "kernels/gate/soft_gate.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/loss/token_losses.hpp"
+#include "kernels/matmul/matmul.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
 #include "kernels/random/normal_fill.hpp"
@@ -23,6 +27,7 @@
 namespace filigree {
 
 void add_cuda_kernels(KernelTable& table) {
+  register_cuda<Matmul, &Matmul::Arguments::a>(table, "cublaslt");
   register_cuda<SwigluForward, &SwigluForward::Arguments::gate_TF>(table);
   register_cuda<SwigluBackward, &SwigluBackward::Arguments::gate_TF>(table);
   register_cuda<SigmoidGateForward, &SigmoidGateForward::Arguments::x_TF>(table);
@@ -36,6 +41,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<Rope, &Rope::Arguments::x_THK>(table);
   register_cuda<CrossEntropyStatistics, &CrossEntropyStatistics::Arguments::logits_TV>(table);
   register_cuda<CrossEntropyGradient, &CrossEntropyGradient::Arguments::logits_TV>(table);
+  register_cuda<CountPairs>(table);
   register_cuda<RescaleSums, &RescaleSums::Arguments::sum_T>(table);
   register_cuda<TokenLosses, &TokenLosses::Arguments::sum_T>(table);
   register_cuda<Fill, &Fill::Arguments::y>(table);
@@ -62,8 +68,15 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<BlockTranspose>(table);
   register_cuda<SoftGateBias, &SoftGateBias::Arguments::z_BHNM>(table);
   register_cuda<SoftGateBiasBackward, &SoftGateBiasBackward::Arguments::z_BHNM>(table);
+  register_cuda<BlockMassTeacher, &BlockMassTeacher::Arguments::q_THK>(table);
   register_cuda<DistillLoss, &DistillLoss::Arguments::z_BHNM>(table);
   register_cuda<DistillLossGradient, &DistillLossGradient::Arguments::z_BHNM>(table);
+  register_cuda<FinishedKeyMean, &FinishedKeyMean::Arguments::kbar_MC>(table);
+  register_cuda<FinishedKeyMeanBackward, &FinishedKeyMeanBackward::Arguments::dkbar_MC>(table);
+  register_cuda<HeadGateForward, &HeadGateForward::Arguments::a_NH>(table);
+  register_cuda<HeadGateBackward, &HeadGateBackward::Arguments::d_NH>(table);
+  register_cuda<ScaleHeads, &ScaleHeads::Arguments::o_THK>(table);
+  register_cuda<ScaleHeadsBackward, &ScaleHeadsBackward::Arguments::o_THK>(table);
   register_cuda<ListStatistics>(table);
   register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }

@@ -8,18 +8,9 @@ namespace filigree {
 
 namespace {
 
-std::optional<std::string> reject_dtype(const Matmul::Arguments& a, const ExecutionContext&) {
-  const DType in = a.a.dtype(), out = a.c.dtype();
-  if (!is_compute_dtype(in)) return str("computes in f64, f32 and bf16, not in ", name_of(in));
-  if (a.b.dtype() != in) return str("a is ", name_of(in), " but b is ", name_of(a.b.dtype()));
-  if (out != in && !(in == DType::bf16 && out == DType::f32))
-    return str("writes ", name_of(in), in == DType::bf16 ? " or f32" : "", ", not ", name_of(out));
-  return std::nullopt;
-}
-
 std::optional<std::string> reject_onednn(const Matmul::Arguments& a,
                                          const ExecutionContext& context) {
-  if (auto reason = reject_dtype(a, context)) return reason;
+  if (auto reason = Matmul::reject(a, context)) return reason;
   return matmul_onednn_reject(a, context);
 }
 
@@ -47,14 +38,23 @@ MatmulSizes matmul_sizes(const Matmul::Arguments& a) {
   return sizes;
 }
 
+std::optional<std::string> Matmul::reject(const Arguments& a, const ExecutionContext&) {
+  const DType in = a.a.dtype(), out = a.c.dtype();
+  if (!is_compute_dtype(in)) return str("computes in f64, f32 and bf16, not in ", name_of(in));
+  if (a.b.dtype() != in) return str("a is ", name_of(in), " but b is ", name_of(a.b.dtype()));
+  if (out != in && !(in == DType::bf16 && out == DType::f32))
+    return str("writes ", name_of(in), in == DType::bf16 ? " or f32" : "", ", not ", name_of(out));
+  return std::nullopt;
+}
+
 Work Matmul::work(const Arguments& a) {
   const std::int64_t flops = 2 * a.c.numel() * a.a.dim(a.transpose_a ? 0 : 1);
   return {flops, flops, a.a.bytes() + a.b.bytes() + (a.accumulate ? 2 : 1) * a.c.bytes()};
 }
 
 void register_matmul(KernelTable& table) {
-  table.add<Matmul>({"reference", DeviceKind::cpu, 0, reject_dtype, matmul_reference});
-  table.add<Matmul>({"cpu", DeviceKind::cpu, 10, reject_dtype, unless_empty<matmul_cpu>});
+  table.add<Matmul>({"reference", DeviceKind::cpu, 0, &Matmul::reject, matmul_reference});
+  table.add<Matmul>({"cpu", DeviceKind::cpu, 10, &Matmul::reject, unless_empty<matmul_cpu>});
   table.add<Matmul>({"onednn", DeviceKind::cpu, 20, reject_onednn, unless_empty<matmul_onednn>});
 }
 

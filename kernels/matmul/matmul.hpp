@@ -18,6 +18,8 @@ struct Matmul {
     bool accumulate = false;
   };
   static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 }  // namespace filigree

@@ -117,9 +117,9 @@ def registry_problems(root, files):
     registry = "kernels/cuda/registry.cpp"
     if registry in texts:
         listed = names_in(texts[registry], r"\bregister_cuda<(\w+)")
-        cuda = [text for name, text in texts.items() if re.fullmatch(r"kernels/\w+/\w+_cuda\.cu", name)]
+        cuda = [text for name, text in texts.items() if re.fullmatch(r"kernels/\w+/\w+_(?:cuda\.cu|cublaslt\.cpp)", name)]
         found = set().union(*(names_in(text, r"^void (\w+)::cuda\(") for text in cuda))
-        yield from compare(registry, listed, found, "register_cuda<{0}> (void {0}::cuda in a _cuda.cu)")
+        yield from compare(registry, listed, found, "register_cuda<{0}> (void {0}::cuda in a _cuda.cu or _cublaslt.cpp)")
         yield from untested_cuda_ops(root, texts, listed)
     registry = "layers/sparsity/registry.cpp"
     if registry in texts:
