@@ -115,6 +115,8 @@ constexpr WorkPart part_of() {
 
 // Runs the best implementation and counts its work and time. Every Op has
 //   static Work work(const Arguments&);
+// and, where that depends on what only an accelerator knows, which it then leaves out,
+//   static void count_later(const Arguments&, ExecutionContext&);   // adds to context.uncounted
 template <class Op>
 void dispatch(const typename Op::Arguments& arguments, ExecutionContext& context) {
   const Implementation<Op>& chosen = select_implementation<Op>(arguments, context);
@@ -124,6 +126,8 @@ void dispatch(const typename Op::Arguments& arguments, ExecutionContext& context
   PartUsage& usage = context.work[part_of<Op>()];
   usage.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   usage.work += Op::work(arguments);
+  if constexpr (requires { Op::count_later(arguments, context); })
+    Op::count_later(arguments, context);
 }
 
 }  // namespace filigree

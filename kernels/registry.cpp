@@ -14,6 +14,7 @@ const KernelTable& kernel_table() {
     register_embedding(result);
     register_rope(result);
     register_attention(result);
+    register_pair_count(result);
     register_swiglu(result);
     register_sigmoid_gate(result);
     register_elementwise(result);

@@ -10,6 +10,7 @@ void register_rms_norm(KernelTable& table);
 void register_embedding(KernelTable& table);
 void register_rope(KernelTable& table);
 void register_attention(KernelTable& table);
+void register_pair_count(KernelTable& table);
 void register_swiglu(KernelTable& table);
 void register_sigmoid_gate(KernelTable& table);
 void register_elementwise(KernelTable& table);

@@ -2,11 +2,15 @@
 
 #include "kernels/attention/allowed_keys.hpp"
 #include "kernels/attention/attention_implementations.hpp"
+#include "kernels/attention/pair_count.hpp"
 #include "kernels/registry.hpp"
 
 namespace filigree {
 
 namespace {
+
+// Operations per pair and element of a head.
+constexpr std::int64_t kForwardProducts = 4, kBackwardProducts = 10;
 
 // All sequences and heads, a group of queries at a time.
 std::int64_t count_pairs(const AttentionShape& s, const AttentionPattern& pattern) {
@@ -23,8 +27,24 @@ std::int64_t count_pairs(const AttentionShape& s, const AttentionPattern& patter
   return pairs;
 }
 
+bool host_can_count(const AttentionPattern& pattern) {
+  const auto on_host = [](const Tensor& tensor) {
+    return !tensor.defined() || tensor.device().kind == DeviceKind::cpu;
+  };
+  return on_host(pattern.lists.counts_BHN) && on_host(pattern.document_begin_T);
+}
+
+void count_pairs_later(const AttentionShape& shape, const AttentionPattern& pattern,
+                       std::int64_t flops_per_pair, ExecutionContext& context) {
+  if (host_can_count(pattern)) return;
+  const Tensor pairs = context.empty({2}, DType::i64);
+  dispatch<CountPairs>({.shape = shape, .pattern = pattern, .pairs = pairs}, context);
+  context.uncounted.push_back({WorkPart::attention, flops_per_pair, pairs});
+}
+
 Work work_of(const AttentionShape& s, const AttentionPattern& pattern, std::int64_t flops_per_pair,
              std::int64_t bytes) {
+  if (!host_can_count(pattern)) return {0, 0, bytes};
   const std::int64_t dense = allowed_pairs(s, pattern);
   const std::int64_t visited = pattern.reads_everything() ? dense : visited_pairs(s, pattern);
   if (pattern.lists.defined())
@@ -86,15 +106,22 @@ std::int64_t key_blocks(const AttentionShape& shape, std::int64_t key_block) {
 // Two products of 2 K operations per pair: scores and values.
 Work AttentionForward::work(const Arguments& a) {
   return work_of(
-      a.shape, a.pattern, 4 * a.shape.head_dim,
+      a.shape, a.pattern, kForwardProducts * a.shape.head_dim,
       a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes() + a.lse_BHS.bytes());
 }
 
 // Five: scores again, dp, dv, dq, dk.
 Work AttentionBackward::work(const Arguments& a) {
-  return work_of(a.shape, a.pattern, 10 * a.shape.head_dim,
+  return work_of(a.shape, a.pattern, kBackwardProducts * a.shape.head_dim,
                  2 * (a.q_THK.bytes() + a.k_TGK.bytes() + a.v_TGK.bytes() + a.o_THK.bytes()) +
                      a.lse_BHS.bytes());
+}
+
+void AttentionForward::count_later(const Arguments& a, ExecutionContext& context) {
+  count_pairs_later(a.shape, a.pattern, kForwardProducts * a.shape.head_dim, context);
+}
+void AttentionBackward::count_later(const Arguments& a, ExecutionContext& context) {
+  count_pairs_later(a.shape, a.pattern, kBackwardProducts * a.shape.head_dim, context);
 }
 
 void register_attention(KernelTable& table) {

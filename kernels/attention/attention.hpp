@@ -55,6 +55,10 @@ struct AttentionForward {
     AttentionPattern pattern = {};
   };
   static Work work(const Arguments&);
+  static void count_later(const Arguments&, ExecutionContext&);
+  // f32 and bf16, heads of up to 128.
+  static std::optional<std::string> reject_cuda(const Arguments&, const ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // With delta[i] = <do[i], o[i]>, p recomputed from lse, ds = p * (do v^T - delta):
@@ -73,6 +77,10 @@ struct AttentionBackward {
     Tensor dbias_BHNJ = {};
   };
   static Work work(const Arguments&);
+  static void count_later(const Arguments&, ExecutionContext&);
+  // f32 and bf16, heads of up to 128.
+  static std::optional<std::string> reject_cuda(const Arguments&, const ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
 };
 
 // Number of (query, key) pairs that the shape allows, per sequence and head.

@@ -2,6 +2,7 @@
 
 #include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
+#include "kernels/attention/attention.hpp"
 #include "kernels/attention/block_selection.hpp"
 #include "kernels/attention/pair_count.hpp"
 #include "kernels/cuda/register_cuda.hpp"
@@ -78,6 +79,11 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<ScaleHeads, &ScaleHeads::Arguments::o_THK>(table);
   register_cuda<ScaleHeadsBackward, &ScaleHeadsBackward::Arguments::o_THK>(table);
   register_cuda<ListStatistics>(table);
+  constexpr DeviceKind cuda = DeviceKind::cuda;
+  table.add<AttentionForward>(
+      {"cuda", cuda, 10, &AttentionForward::reject_cuda, &AttentionForward::cuda});
+  table.add<AttentionBackward>(
+      {"cuda", cuda, 10, &AttentionBackward::reject_cuda, &AttentionBackward::cuda});
   register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/attention/attention.hpp"
+#include "kernels/attention/pair_count.hpp"
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
 #include "kernels/embedding/embedding.hpp"
@@ -56,6 +57,12 @@ void add_attention(KernelSuite& suite, std::int64_t queries, std::int64_t keys, 
         return std::vector{a.o_THK, a.lse_BHS};
       });
   if (queries < keys) return;
+  suite.add<CountPairs>(
+      shape, dtype, true,
+      [=] {
+        return CountPairs::Arguments{s, {}, Tensor::zeros({2}, DType::i64)};
+      },
+      [](const CountPairs::Arguments&) { return std::vector<Tensor>{}; });
   suite.add<AttentionBackward>(
       shape, dtype, false,
       [=] {

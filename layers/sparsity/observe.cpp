@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/attention/pair_count.hpp"
 #include "kernels/gate/block_mass.hpp"
 #include "kernels/gate/gate_statistics.hpp"
 
@@ -91,8 +92,11 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
 void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
                      const BlockGrid& grid, const AttentionPattern& pattern,
                      LayerStatistics& statistics) {
-  statistics.pairs += static_cast<double>(visited_pairs(shape, pattern));
-  statistics.allowed_pairs += static_cast<double>(allowed_pairs(shape, pattern));
+  const Tensor counted = execution.empty({2}, DType::i64);
+  dispatch<CountPairs>({.shape = shape, .pattern = pattern, .pairs = counted}, execution);
+  const Tensor pair_counts = execution.download(counted);
+  statistics.pairs += static_cast<double>(pair_counts.data<std::int64_t>()[0]);
+  statistics.allowed_pairs += static_cast<double>(pair_counts.data<std::int64_t>()[1]);
   const BlockLists& lists = pattern.lists;
   if (!lists.defined()) return;
   const Shape heads{shape.query_heads};

@@ -1,6 +1,16 @@
 #include "runtime/core/execution.hpp"
 
+#include <utility>
+
 namespace filigree {
+
+void ExecutionContext::settle_work() {
+  for (const UncountedWork& item : std::exchange(uncounted, {})) {
+    const Tensor pairs = download(item.pairs);
+    const auto* count = pairs.data<std::int64_t>();
+    work[item.part].work += Work{item.flops_per_pair * count[0], item.flops_per_pair * count[1], 0};
+  }
+}
 
 Tensor ExecutionContext::zeros(const Shape& shape, DType dtype, MemoryUse use) const {
   const Tensor result = empty(shape, dtype, use);

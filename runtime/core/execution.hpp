@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/core/device.hpp"
 #include "runtime/core/memory.hpp"
@@ -61,6 +62,15 @@ struct WorkLog {
   }
 };
 
+// Work of attention whose lists are on an accelerator: operations per pair, and where the number of
+// pairs that were read, and of those that could have been, will be found (kernels/attention/
+// pair_count.hpp).
+struct UncountedWork {
+  WorkPart part = WorkPart::attention;
+  std::int64_t flops_per_pair = 0;
+  Tensor pairs;  // i64 [2]
+};
+
 struct ExecutionContext {
   Device device;
   std::shared_ptr<Allocator> allocator = host_allocator();
@@ -71,6 +81,11 @@ struct ExecutionContext {
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
   WorkLog work;
+  std::vector<UncountedWork> uncounted;  // settle it now and then: it grows with every call
+
+  // Adds what has not been counted to `work`. On an accelerator it waits for the work that was
+  // enqueued before.
+  void settle_work();
 
   Tensor empty(const Shape& shape, DType dtype, MemoryUse use = MemoryUse::workspace) const {
     return Tensor::empty(shape, dtype, allocator, use);

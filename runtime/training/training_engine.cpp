@@ -88,6 +88,7 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
                       {clip_scale(norms.model, limit), clip_scale(norms.gates, limit)}, context_);
     model_.weights_changed(WeightChange::updated, context_);
   }
+  context_.settle_work();
   return result;
 }
 
