@@ -1,6 +1,7 @@
 // On the tiles of product_tile.hpp, which limit it. Tiles without a candidate are not multiplied:
 // half of a causal grid.
 #include "kernels/cuda/launch.hpp"
+#include "kernels/gate/candidates.hpp"
 #include "kernels/gate/gate_scores.hpp"
 #include "kernels/gate/product_tile.hpp"
 
@@ -9,19 +10,6 @@ namespace {
 
 constexpr int kTile = 64;
 using Tile = ProductTile<kTile, kTile>;
-
-struct Candidates {
-  std::int32_t begin, end;
-  __device__ bool contains(std::int64_t m) const { return m >= begin && m < end; }
-};
-
-__global__ void candidates_kernel(GridView grid, Candidates* candidates_BN) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const std::int64_t N = grid.groups();
-  if (i >= grid.batch * N) return;
-  const BlockRange range = group_blocks(grid, i / N, i % N).candidates;
-  candidates_BN[i] = {static_cast<std::int32_t>(range.begin), static_cast<std::int32_t>(range.end)};
-}
 
 // Gate features [B*L, H*E] of one head of one sequence; 0 outside.
 template <class T>
@@ -47,10 +35,11 @@ struct Features {
 // What a block of threads works on: tile x of head z of sequence y.
 struct Place {
   std::int64_t sequence, head, N, M, E;
-  const Candidates* candidates;  // of the sequence's groups
+  const DeviceCandidates* candidates;  // of the sequence's groups
   __device__ std::int64_t row_of_scores() const { return (sequence * gridDim.z + head) * N * M; }
 };
-__device__ Place place(const GridView& grid, const Candidates* candidates_BN, std::int64_t width) {
+__device__ Place place(const GridView& grid, const DeviceCandidates* candidates_BN,
+                       std::int64_t width) {
   const std::int64_t N = grid.groups();
   return {blockIdx.y, blockIdx.z, N, grid.key_blocks(), width, candidates_BN + blockIdx.y * N};
 }
@@ -67,7 +56,7 @@ __device__ std::int64_t first_reader(const GridView& grid, std::int64_t m) {
 
 template <class T>
 __global__ void __launch_bounds__(kProductThreads)
-    scores_kernel(GridView grid, const Candidates* candidates_BN, const T* qg, const T* kg,
+    scores_kernel(GridView grid, const DeviceCandidates* candidates_BN, const T* qg, const T* kg,
                   float* z, std::int64_t width, float scale) {
   __shared__ Tile::Shared shared;
   const Place at = place(grid, candidates_BN, width);
@@ -76,7 +65,7 @@ __global__ void __launch_bounds__(kProductThreads)
   const std::int64_t m0 = blockIdx.x % column_tiles * kTile;
   bool is_read = false;
   if (threadIdx.x < kTile && n0 + threadIdx.x < at.N) {
-    const Candidates c = at.candidates[n0 + threadIdx.x];
+    const DeviceCandidates c = at.candidates[n0 + threadIdx.x];
     is_read = c.begin < m0 + kTile && c.end > m0 && c.begin < c.end;
   }
   Tile tile;
@@ -98,7 +87,7 @@ __global__ void __launch_bounds__(kProductThreads)
 // dqg: rows of groups, summed over blocks.
 template <class T>
 __global__ void __launch_bounds__(kProductThreads)
-    query_gradient_kernel(GridView grid, const Candidates* candidates_BN, const float* dz,
+    query_gradient_kernel(GridView grid, const DeviceCandidates* candidates_BN, const float* dz,
                           const T* kg, T* dqg, std::int64_t width, float scale) {
   __shared__ Tile::Shared shared;
   const Place at = place(grid, candidates_BN, width);
@@ -123,7 +112,7 @@ __global__ void __launch_bounds__(kProductThreads)
 // dkg: rows of blocks, summed over groups.
 template <class T>
 __global__ void __launch_bounds__(kProductThreads)
-    key_gradient_kernel(GridView grid, const Candidates* candidates_BN, const float* dz,
+    key_gradient_kernel(GridView grid, const DeviceCandidates* candidates_BN, const float* dz,
                         const T* qg, T* dkg, std::int64_t width, float scale) {
   __shared__ Tile::Shared shared;
   const Place at = place(grid, candidates_BN, width);
@@ -144,15 +133,6 @@ __global__ void __launch_bounds__(kProductThreads)
   tile.for_each([&](int r, int c, float sum) { to.store(m0 + r, e0 + c, scale * sum); });
 }
 
-// i32 [B, N, 2].
-Tensor candidates_of(const GridView& grid, ExecutionContext& context) {
-  const std::int64_t groups = grid.batch * grid.groups();
-  const Tensor candidates = context.empty({groups, 2}, DType::i32);
-  launch(context, {blocks_for(groups, 256), 256}, candidates_kernel, grid,
-         static_cast<Candidates*>(candidates.raw()));
-  return candidates;
-}
-
 LaunchShape shape_of(const GridView& grid, std::int64_t rows, std::int64_t columns) {
   return {dim3(blocks_for(rows, kTile) * blocks_for(columns, kTile),
                static_cast<unsigned>(grid.batch), static_cast<unsigned>(grid.heads)),
@@ -163,30 +143,28 @@ LaunchShape shape_of(const GridView& grid, std::int64_t rows, std::int64_t colum
 
 void GateScores::cuda(const Arguments& a, ExecutionContext& context) {
   const GridView grid = a.grid.view();
-  const Tensor candidates = candidates_of(grid, context);
+  const CandidateTable candidates(grid, context);
   visit_device(a.qg_NHE.dtype(), [&](auto type) {
     using T = decltype(type);
     launch(context, shape_of(grid, grid.groups(), grid.key_blocks()), scores_kernel<T>, grid,
-           static_cast<const Candidates*>(candidates.raw()), device_data<T>(a.qg_NHE),
-           device_data<T>(a.kg_MHE), device_data<float>(a.z_BHNM), a.qg_NHE.dim(1) / grid.heads,
-           static_cast<float>(a.scale));
+           candidates.data(), device_data<T>(a.qg_NHE), device_data<T>(a.kg_MHE),
+           device_data<float>(a.z_BHNM), a.qg_NHE.dim(1) / grid.heads, static_cast<float>(a.scale));
   });
 }
 
 void GateScoresBackward::cuda(const Arguments& a, ExecutionContext& context) {
   const GridView grid = a.grid.view();
-  const Tensor candidates = candidates_of(grid, context);
-  const auto* const ranges = static_cast<const Candidates*>(candidates.raw());
+  const CandidateTable candidates(grid, context);
   const std::int64_t E = a.qg_NHE.dim(1) / grid.heads;
   const auto scale = static_cast<float>(a.scale);
   visit_device(a.qg_NHE.dtype(), [&](auto type) {
     using T = decltype(type);
-    launch(context, shape_of(grid, grid.groups(), E), query_gradient_kernel<T>, grid, ranges,
-           device_data<float>(a.dz_BHNM), device_data<T>(a.kg_MHE), device_data<T>(a.dqg_NHE), E,
-           scale);
-    launch(context, shape_of(grid, grid.key_blocks(), E), key_gradient_kernel<T>, grid, ranges,
-           device_data<float>(a.dz_BHNM), device_data<T>(a.qg_NHE), device_data<T>(a.dkg_MHE), E,
-           scale);
+    launch(context, shape_of(grid, grid.groups(), E), query_gradient_kernel<T>, grid,
+           candidates.data(), device_data<float>(a.dz_BHNM), device_data<T>(a.kg_MHE),
+           device_data<T>(a.dqg_NHE), E, scale);
+    launch(context, shape_of(grid, grid.key_blocks(), E), key_gradient_kernel<T>, grid,
+           candidates.data(), device_data<float>(a.dz_BHNM), device_data<T>(a.qg_NHE),
+           device_data<T>(a.dkg_MHE), E, scale);
   });
 }
 

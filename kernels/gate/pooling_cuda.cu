@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
   std::int64_t block = 0, column = 0;
   if (!place<kWidth>(cut, block, column)) return;
   const std::int64_t first = cut.first_row(block), rows = cut.rows(block);
-  float largest[kWidth], smallest[kWidth];
+  float largest[kWidth] = {}, smallest[kWidth] = {};
   std::int32_t largest_row[kWidth] = {}, smallest_row[kWidth] = {};
   for (std::int64_t t = 0; t < rows; ++t) {
     const auto pack = load<kWidth>(k + (first + t) * cut.columns + column);

@@ -53,13 +53,11 @@ TEST(DistillLoss, MatchesTheReference) {
     const Shape scores{grid.batch, grid.heads, grid.groups(), grid.key_blocks()};
     expect_parity<DistillLoss>(
         [&](TensorSource& source) {
-          return DistillLoss::Arguments{grid,
-                                        source.input(scores),
-                                        i32(lesson.groups),
-                                        source.input_of(lesson.teacher),
-                                        source.input_of(lesson.weight),
-                                        source.output("loss", {1}),
-                                        source.output("total", {1})};
+          return DistillLoss::Arguments{
+              placed(source, grid),           source.input(scores),
+              source.integers(lesson.groups), source.input_of(lesson.teacher),
+              source.input_of(lesson.weight), source.output("loss", {1}),
+              source.output("total", {1})};
         },
         {.dtypes = kWide});
     const Tensor dloss = Tensor::from<double>({1}, std::vector<double>{0.75});
@@ -68,9 +66,9 @@ TEST(DistillLoss, MatchesTheReference) {
       expect_parity<DistillLossGradient>(
           [&](TensorSource& source) {
             return DistillLossGradient::Arguments{
-                grid,
+                placed(source, grid),
                 source.input(scores),
-                i32(lesson.groups),
+                source.integers(lesson.groups),
                 source.input_of(lesson.teacher),
                 source.input_of(lesson.weight),
                 source.input_of(dloss),

@@ -28,10 +28,11 @@ TEST(FinishedKeyMean, MatchesTheReference) {
     SCOPED_TRACE(describe(grid));
     const Shape keys{grid.batch * grid.key_blocks(), 70}, groups{grid.batch * grid.groups(), 70};
     expect_parity<FinishedKeyMean>([&](TensorSource& source) {
-      return FinishedKeyMean::Arguments{grid, source.input(keys), source.output("y", groups)};
+      return FinishedKeyMean::Arguments{placed(source, grid), source.input(keys),
+                                        source.output("y", groups)};
     });
     expect_parity<FinishedKeyMeanBackward>([&](TensorSource& source) {
-      return FinishedKeyMeanBackward::Arguments{grid, source.input(groups),
+      return FinishedKeyMeanBackward::Arguments{placed(source, grid), source.input(groups),
                                                 source.output("dkbar", keys)};
     });
   }
@@ -59,15 +60,15 @@ TEST(ScaleHeads, MatchesTheReference) {
     const Shape scores{grid.batch * grid.groups(), grid.heads};
     const Tensor dense = first_head_dense(grid);
     expect_parity<ScaleHeads>([&](TensorSource& source) {
-      return ScaleHeads::Arguments{grid, source.input(rows),
-                                   source.input(scores, {}, source.accumulation()), dense,
-                                   source.output("y", rows)};
+      return ScaleHeads::Arguments{placed(source, grid), source.input(rows),
+                                   source.input(scores, {}, source.accumulation()),
+                                   source.given(dense), source.output("y", rows)};
     });
     expect_parity<ScaleHeadsBackward>([&](TensorSource& source) {
-      return ScaleHeadsBackward::Arguments{grid,
+      return ScaleHeadsBackward::Arguments{placed(source, grid),
                                            source.input(rows),
                                            source.input(scores, {}, source.accumulation()),
-                                           dense,
+                                           source.given(dense),
                                            source.input(rows),
                                            source.output("do", rows),
                                            source.output("ds", scores, source.accumulation())};

@@ -16,9 +16,9 @@ struct Case {
 };
 // Widths that are and are not whole vectors, tokens around the tile of 96 and the chunk of 256, one
 // token, none, and enough for two partial sums of the weight gradient.
-const std::vector<Case> kCases = {{0, 2, 1, 4, 4},    {1, 1, 1, 3, 5},     {7, 4, 2, 16, 8},
-                                  {95, 2, 2, 17, 16}, {97, 6, 3, 32, 24},  {257, 2, 1, 64, 64},
-                                  {300, 3, 3, 8, 33}, {4101, 1, 1, 16, 16}};
+const std::vector<Case> kCases = {{0, 2, 1, 4, 4},    {1, 1, 1, 3, 5},    {7, 4, 2, 16, 8},
+                                  {95, 2, 2, 17, 16}, {97, 6, 3, 32, 24}, {257, 2, 1, 64, 64},
+                                  {300, 3, 3, 8, 33}, {4101, 1, 1, 8, 8}};
 
 TEST(HeadProjection, MatchesTheReference) {
   for (const Case& c : kCases) {
