@@ -8,6 +8,8 @@
 namespace filigree {
 namespace {
 
+constexpr int kThreads = 256;
+
 struct Update {
   float* w;
   const float* g;
@@ -16,18 +18,54 @@ struct Update {
   float rate, beta1, beta2, gain1, gain2, correction1, correction2, eps, decay, gradient_scale;
 };
 
-__global__ void __launch_bounds__(256) adamw_kernel(Update u, std::int64_t count) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const float scaled = u.gradient_scale * u.g[i];
-  const float m = u.beta1 * u.m[i] + u.gain1 * scaled;
-  const float v = u.beta2 * u.v[i] + u.gain2 * scaled * scaled;
-  const float direction = (m / u.correction1) / (sqrtf(v / u.correction2) + u.eps);
-  const float w = u.w[i] - u.rate * (direction + u.decay * u.w[i]);
-  u.m[i] = m;
-  u.v[i] = v;
-  u.w[i] = w;
-  if (u.compute != nullptr) u.compute[i] = from_float<DeviceBFloat16>(w);
+// kWidth elements a thread, one access for each array.
+template <int kWidth>
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Update u, std::int64_t count) {
+  using Wide = Pack<float, kWidth>;
+  const std::int64_t first =
+      (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
+  if (first >= count) return;
+  auto& g_place = *reinterpret_cast<const Wide*>(u.g + first);
+  auto& m_place = *reinterpret_cast<Wide*>(u.m + first);
+  auto& v_place = *reinterpret_cast<Wide*>(u.v + first);
+  auto& w_place = *reinterpret_cast<Wide*>(u.w + first);
+  const Wide g = g_place;
+  Wide m = m_place, v = v_place, w = w_place;
+  Pack<DeviceBFloat16, kWidth> compute;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const float scaled = u.gradient_scale * g.values[i];
+    m.values[i] = u.beta1 * m.values[i] + u.gain1 * scaled;
+    v.values[i] = u.beta2 * v.values[i] + u.gain2 * scaled * scaled;
+    const float direction =
+        (m.values[i] / u.correction1) / (sqrtf(v.values[i] / u.correction2) + u.eps);
+    w.values[i] -= u.rate * (direction + u.decay * w.values[i]);
+    compute.values[i] = from_float<DeviceBFloat16>(w.values[i]);
+  }
+  m_place = m;
+  v_place = v;
+  w_place = w;
+  if (u.compute != nullptr)
+    *reinterpret_cast<Pack<DeviceBFloat16, kWidth>*>(u.compute + first) = compute;
+}
+
+// The whole packs, then the few elements behind them; or all one by one.
+void launch_adamw(const Update& update, std::int64_t count, const ExecutionContext& context) {
+  constexpr int kWidth = kWidest<float>;
+  const bool aligned = is_aligned(update.w, 16) && is_aligned(update.g, 16) &&
+                       is_aligned(update.m, 16) && is_aligned(update.v, 16) &&
+                       is_aligned(update.compute, 8);
+  const std::int64_t wide = aligned ? count / kWidth * kWidth : 0;
+  launch(context, {blocks_for(wide, kThreads * kWidth), kThreads}, adamw_kernel<kWidth>, update,
+         wide);
+  Update rest = update;
+  rest.w += wide;
+  rest.g += wide;
+  rest.m += wide;
+  rest.v += wide;
+  if (rest.compute != nullptr) rest.compute += wide;
+  launch(context, {blocks_for(count - wide, kThreads), kThreads}, adamw_kernel<1>, rest,
+         count - wide);
 }
 
 struct Square {
@@ -59,7 +97,7 @@ void AdamW::cuda(const Arguments& a, ExecutionContext& context) {
                       .eps = f(a.eps),
                       .decay = f(a.decay),
                       .gradient_scale = f(a.gradient_scale)};
-  launch(context, {blocks_for(a.w_N.numel(), 256), 256}, adamw_kernel, update, a.w_N.numel());
+  launch_adamw(update, a.w_N.numel(), context);
 }
 
 void SumSquares::cuda(const Arguments& a, ExecutionContext& context) {
