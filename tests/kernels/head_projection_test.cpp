@@ -21,33 +21,41 @@ const std::vector<Case> kCases = {{0, 2, 1, 4, 4},    {1, 1, 1, 3, 5},    {7, 4,
                                   {300, 3, 3, 8, 33}, {4101, 1, 1, 8, 8}};
 
 TEST(HeadProjection, MatchesTheReference) {
+  const ParityOptions options{.threads = {1, 3}};  // each run costs an emulated GPU seconds
   for (const Case& c : kCases) {
     SCOPED_TRACE(str(c.tokens, " tokens, ", c.heads, " heads on ", c.input_heads, ", ", c.in,
                      " to ", c.out));
-    expect_parity<HeadProjection>([&](TensorSource& source) {
-      return HeadProjection::Arguments{c.heads, c.input_heads, source.input(c.x()),
-                                       source.input(c.w()), source.output("y", c.y())};
-    });
+    expect_parity<HeadProjection>(
+        [&](TensorSource& source) {
+          return HeadProjection::Arguments{c.heads, c.input_heads, source.input(c.x()),
+                                           source.input(c.w()), source.output("y", c.y())};
+        },
+        options);
     for (const bool accumulate : {false, true}) {
-      expect_parity<HeadProjectionInputGradient>([&](TensorSource& source) {
-        return HeadProjectionInputGradient::Arguments{
-            c.heads,
-            c.input_heads,
-            source.input(c.y()),
-            source.input(c.w()),
-            accumulate ? source.updated("dx", c.x()) : source.output("dx", c.x()),
-            accumulate};
-      });
-      expect_parity<HeadProjectionWeightGradient>([&](TensorSource& source) {
-        const DType wide = source.accumulation();
-        return HeadProjectionWeightGradient::Arguments{
-            c.heads,
-            c.input_heads,
-            source.input(c.x()),
-            source.input(c.y()),
-            accumulate ? source.updated("dw", c.w(), {}, wide) : source.output("dw", c.w(), wide),
-            accumulate};
-      });
+      expect_parity<HeadProjectionInputGradient>(
+          [&](TensorSource& source) {
+            return HeadProjectionInputGradient::Arguments{
+                c.heads,
+                c.input_heads,
+                source.input(c.y()),
+                source.input(c.w()),
+                accumulate ? source.updated("dx", c.x()) : source.output("dx", c.x()),
+                accumulate};
+          },
+          options);
+      expect_parity<HeadProjectionWeightGradient>(
+          [&](TensorSource& source) {
+            const DType wide = source.accumulation();
+            return HeadProjectionWeightGradient::Arguments{
+                c.heads,
+                c.input_heads,
+                source.input(c.x()),
+                source.input(c.y()),
+                accumulate ? source.updated("dw", c.w(), {}, wide)
+                           : source.output("dw", c.w(), wide),
+                accumulate};
+          },
+          options);
     }
   }
 }
