@@ -10,8 +10,8 @@ namespace {
 
 // Rows around the 64 that one partial sum of dw covers, widths around the vector lengths, and empty
 // batches.
-const std::vector<Shape> kShapes = {{0, 8},  {1, 1},   {3, 7},    {5, 32},   {63, 33},
-                                    {64, 9}, {65, 64}, {200, 17}, {300, 256}};
+const std::vector<Shape> kShapes = {{0, 8},   {1, 1},    {3, 7},     {5, 32},   {63, 33}, {64, 9},
+                                    {65, 64}, {200, 17}, {300, 256}, {5, 1200}, {4, 601}};
 
 Tensor inverse_root_mean_squares(const Tensor& x_TD) {
   const Tensor x = x_TD.to(DType::f64), r = Tensor::empty({x.dim(0)}, DType::f64);
