@@ -56,8 +56,8 @@ struct AttentionForward {
   };
   static Work work(const Arguments&);
   static void count_later(const Arguments&, ExecutionContext&);
-  // f32 and bf16, heads of up to 128.
-  static std::optional<std::string> reject_cuda(const Arguments&, const ExecutionContext&);
+  // Of the CUDA implementation: f32 and bf16, heads of up to 128.
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void cuda(const Arguments&, ExecutionContext&);
 };
 
@@ -78,8 +78,8 @@ struct AttentionBackward {
   };
   static Work work(const Arguments&);
   static void count_later(const Arguments&, ExecutionContext&);
-  // f32 and bf16, heads of up to 128.
-  static std::optional<std::string> reject_cuda(const Arguments&, const ExecutionContext&);
+  // Of the CUDA implementation: f32 and bf16, heads of up to 128.
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void cuda(const Arguments&, ExecutionContext&);
 };
 

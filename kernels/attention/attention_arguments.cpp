@@ -1,6 +1,6 @@
-// What the implementations may rely on: shapes, dtypes, and the contents of lists and documents,
-// since an index out of range would read foreign memory. Reading them costs little beside the
-// attention that they describe.
+// What the implementations may rely on: shapes, dtypes, and the contents of lists and documents in
+// host memory, since an index out of range would read foreign memory. Reading them costs little
+// beside the attention that they describe. Those of an accelerator come from its own kernels.
 #include "kernels/attention/attention_implementations.hpp"
 
 namespace filigree {
@@ -69,6 +69,7 @@ void check_lists(const AttentionShape& s, const AttentionPattern& pattern) {
   check_tensor(lists.transposed_counts_BHM, {b, h, blocks}, DType::i32, "transposed_counts_BHM");
   check_tensor(lists.transposed_indices_BHMN, {b, h, blocks, groups}, DType::i32,
                "transposed_indices_BHMN");
+  if (lists.counts_BHN.device().kind != DeviceKind::cpu) return;
   const std::int64_t listed = check_rows(lists.counts_BHN, lists.indices_BHNJ, blocks, "lists");
   FILIGREE_CHECK_EQ(check_rows(lists.transposed_counts_BHM, lists.transposed_indices_BHMN, groups,
                                "transposed lists"),
@@ -84,6 +85,7 @@ void check_documents(const AttentionShape& s, const AttentionPattern& pattern) {
   FILIGREE_CHECK(s.query_offset >= 0 && s.query_offset + s.query_length <= s.key_length,
                  "documents with queries [", s.query_offset, ", ", s.query_offset + s.query_length,
                  ") of ", s.key_length, " positions");
+  if (pattern.document_begin_T.device().kind != DeviceKind::cpu) return;
   for (std::int64_t b = 0; b < s.batch; ++b) {
     const std::int32_t* const begin =
         pattern.document_begin_T.data<std::int32_t>() + b * s.key_length;

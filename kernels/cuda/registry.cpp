@@ -79,11 +79,8 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<ScaleHeads, &ScaleHeads::Arguments::o_THK>(table);
   register_cuda<ScaleHeadsBackward, &ScaleHeadsBackward::Arguments::o_THK>(table);
   register_cuda<ListStatistics>(table);
-  constexpr DeviceKind cuda = DeviceKind::cuda;
-  table.add<AttentionForward>(
-      {"cuda", cuda, 10, &AttentionForward::reject_cuda, &AttentionForward::cuda});
-  table.add<AttentionBackward>(
-      {"cuda", cuda, 10, &AttentionBackward::reject_cuda, &AttentionBackward::cuda});
+  register_cuda<AttentionForward>(table);
+  register_cuda<AttentionBackward>(table);
   register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }
 

@@ -13,6 +13,7 @@
 
 #include "kernels/attention/attention.hpp"
 #include "runtime/core/random.hpp"
+#include "tests/harness/kernel_parity.hpp"
 
 namespace filigree {
 
@@ -67,16 +68,11 @@ struct Problem {
   }
 
   void forward(const char* implementation, int threads = 1) {
-    ExecutionContext context;
-    context.num_threads = threads;
-    context.forced_kernels["*"] = implementation;
-    dispatch<AttentionForward>({shape, q, k, v, o, lse, pattern}, context);
+    run<AttentionForward>(implementation, threads, {shape, q, k, v, o, lse, pattern});
   }
   void backward(const char* implementation, int threads = 1) {
-    ExecutionContext context;
-    context.num_threads = threads;
-    context.forced_kernels["*"] = implementation;
-    dispatch<AttentionBackward>({shape, q, k, v, o, lse, d_o, dq, dk, dv, pattern, dbias}, context);
+    run<AttentionBackward>(implementation, threads,
+                           {shape, q, k, v, o, lse, d_o, dq, dk, dv, pattern, dbias});
   }
   std::vector<std::pair<const char*, Tensor>> outputs() const {
     std::vector<std::pair<const char*, Tensor>> result = {
@@ -88,7 +84,63 @@ struct Problem {
   AttentionShape shape;
   AttentionPattern pattern;
   Tensor q, k, v, d_o, o, lse, dq, dk, dv, dbias;
+
+ private:
+  // "cuda" is the accelerator's: arguments go there and outputs come back.
+  template <class Op>
+  void run(const std::string& implementation, int threads, typename Op::Arguments arguments) {
+    const bool on_host = implementation != "cuda";
+    ExecutionContext context = on_host ? ExecutionContext{} : testing::accelerator()(threads);
+    if (on_host) context.num_threads = threads;
+    context.forced_kernels["*"] = implementation;
+    std::vector<std::pair<Tensor, Tensor>> written;
+    const auto placed = [&](Tensor& tensor) { tensor = context.upload(tensor); };
+    const auto written_to = [&](Tensor& tensor) {
+      const Tensor host = tensor;
+      placed(tensor);
+      if (host.defined()) written.emplace_back(tensor, host);
+    };
+    for (Tensor* tensor : inputs_of(arguments)) placed(*tensor);
+    for (Tensor* tensor : outputs_of(arguments)) written_to(*tensor);
+    dispatch<Op>(arguments, context);
+    if (on_host) return;
+    for (const auto& [there, host] : written) host.copy_from(context.download(there));
+  }
+  static std::vector<Tensor*> inputs_of(AttentionPattern& p) {
+    BlockLists& lists = p.lists;
+    return {&lists.counts_BHN,
+            &lists.indices_BHNJ,
+            &lists.transposed_counts_BHM,
+            &lists.transposed_indices_BHMN,
+            &p.bias_BHNJ,
+            &p.document_begin_T,
+            &p.document_end_T};
+  }
+  static std::vector<Tensor*> inputs_of(AttentionForward::Arguments& a) {
+    std::vector<Tensor*> result = inputs_of(a.pattern);
+    result.insert(result.end(), {&a.q_THK, &a.k_TGK, &a.v_TGK});
+    return result;
+  }
+  static std::vector<Tensor*> inputs_of(AttentionBackward::Arguments& a) {
+    std::vector<Tensor*> result = inputs_of(a.pattern);
+    result.insert(result.end(), {&a.q_THK, &a.k_TGK, &a.v_TGK, &a.o_THK, &a.lse_BHS, &a.do_THK});
+    return result;
+  }
+  static std::vector<Tensor*> outputs_of(AttentionForward::Arguments& a) {
+    return {&a.o_THK, &a.lse_BHS};
+  }
+  static std::vector<Tensor*> outputs_of(AttentionBackward::Arguments& a) {
+    return {&a.dq_THK, &a.dk_TGK, &a.dv_TGK, &a.dbias_BHNJ};
+  }
 };
+
+// The implementations that are held to the reference.
+inline std::vector<const char*> fast_implementations(const AttentionShape& shape, DType dtype) {
+  std::vector<const char*> names = {"portable", "cpu"};
+  if (testing::accelerator() && dtype != DType::f64 && shape.head_dim <= 128)
+    names.push_back("cuda");
+  return names;
+}
 
 // Forward and backward. The backward starts from the o and lse that `implementation` itself
 // produced.

@@ -6,7 +6,7 @@ namespace {
 void check_parity(const AttentionShape& shape, DType dtype) {
   const auto truth = solved(shape, DType::f64, dtype, "reference").outputs();
   const auto plain = plain_errors(shape, dtype);
-  for (const char* name : {"portable", "cpu"}) {
+  for (const char* name : fast_implementations(shape, dtype)) {
     const auto got = solved(shape, dtype, dtype, name, 2).outputs();
     for (std::size_t i = 0; i < got.size(); ++i)
       expect_within(got[i].second, truth[i].second, plain[i],
@@ -39,14 +39,14 @@ const AttentionShape kShapes[] = {
     shape_of(1, 4, 513, 3, 3, 8, 0, false),
 };
 
-class AttentionParity : public testing::TestWithParam<DType> {};
+class AttentionParity : public ::testing::TestWithParam<DType> {};
 
 TEST_P(AttentionParity, TilesAreAsExactAsPlainLoops) {
   for (const AttentionShape& shape : kShapes) check_parity(shape, GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, AttentionParity,
-                         testing::Values(DType::f64, DType::f32, DType::bf16),
+                         ::testing::Values(DType::f64, DType::f32, DType::bf16),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 TEST(Attention, FloatTilesStayWithinOneInHundredThousand) {

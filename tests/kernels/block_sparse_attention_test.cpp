@@ -263,7 +263,7 @@ TEST(BlockSparseAttention, EqualsAttentionUnderAMaskWithEmptyHeadsAndSilencedBlo
     }
 }
 
-class BlockSparseParity : public testing::TestWithParam<DType> {};
+class BlockSparseParity : public ::testing::TestWithParam<DType> {};
 
 TEST_P(BlockSparseParity, TilesAreAsExactAsPlainLoops) {
   const std::vector<PatternCase> cases = {
@@ -279,7 +279,7 @@ TEST_P(BlockSparseParity, TilesAreAsExactAsPlainLoops) {
     const AttentionPattern pattern = pattern_of(c);
     const auto truth = solved(c.shape, DType::f64, dtype, "reference", 1, 11, pattern).outputs();
     const auto plain = plain_errors(c.shape, dtype, pattern);
-    for (const char* name : {"portable", "cpu"}) {
+    for (const char* name : fast_implementations(c.shape, dtype)) {
       const auto got = solved(c.shape, dtype, dtype, name, 2, 11, pattern).outputs();
       for (std::size_t i = 0; i < got.size(); ++i)
         expect_within(got[i].second, truth[i].second, plain[i],
@@ -289,7 +289,7 @@ TEST_P(BlockSparseParity, TilesAreAsExactAsPlainLoops) {
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, BlockSparseParity,
-                         testing::Values(DType::f64, DType::f32, DType::bf16),
+                         ::testing::Values(DType::f64, DType::f32, DType::bf16),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 // <do, o> along a random direction of one input, with the lists as they are.

@@ -1,8 +1,17 @@
+#include "kernels/cuda/tile/instructions.hpp"
+#include "tests/simt/device.hpp"
 #include "tests/simt/kernels.hpp"
-#include "tests/simt/matrix_device.hpp"
 
 namespace simt_test {
 namespace {
+
+using filigree::tile::copy_16;
+using filigree::tile::cp_async_commit;
+using filigree::tile::cp_async_wait;
+using filigree::tile::ldmatrix;
+using filigree::tile::ldmatrix_trans;
+using filigree::tile::mma_bf16;
+using filigree::tile::mma_tf32;
 
 constexpr int kDepth = 16;                          // of one step
 constexpr int kStageBytes = (16 + 8) * kDepth * 2;  // a tile of A and one of B

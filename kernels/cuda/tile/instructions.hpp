@@ -1,16 +1,17 @@
 // The matrix and copy instructions of compute capability 8.0 under one name for nvcc and the
-// emulator.
+// emulator. Fragment layouts: PTX ISA, "ldmatrix", "mma.m16n8k16", "mma.m16n8k8".
 #pragma once
 
-#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
 
-#include "tests/simt/device.hpp"
+#include <cstdint>
 
 #ifdef FILIGREE_SIMT
 #include <simt/matrix.hpp>
 #endif
 
-namespace simt_test {
+namespace filigree::tile {
 
 #ifdef FILIGREE_SIMT
 
@@ -26,9 +27,14 @@ template <int kPending>
 void cp_async_wait() {
   simt::cp_async_wait(kPending);
 }
+inline unsigned char* dynamic_shared() { return simt::shared_memory(); }
 
 #else
 
+__device__ inline unsigned char* dynamic_shared() {
+  extern __shared__ __align__(128) unsigned char bytes[];
+  return bytes;
+}
 __device__ inline unsigned shared_address(const void* pointer) {
   return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
@@ -51,6 +57,12 @@ __device__ inline void ldmatrix(std::uint32_t (&r)[4], const void* row) {
 __device__ inline void ldmatrix(std::uint32_t (&r)[2], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
                : "=r"(r[0]), "=r"(r[1])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ inline void ldmatrix_trans(std::uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(shared_address(row))
                : "memory");
 }
@@ -81,4 +93,4 @@ __device__ inline void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4],
 
 #endif
 
-}  // namespace simt_test
+}  // namespace filigree::tile
