@@ -75,7 +75,8 @@ void load_initial_weights(const CheckpointReader& reader, const ParameterStore& 
   for (std::size_t i = 0; i < store.size(); ++i) {
     const std::string name = saved_name(store[i]);
     if (reader.contains(name))
-      reader.read({name, store.master_of(i), store[i].global_shape, store[i].offset});
+      read_tensor(reader, {name, store.master_of(i), store[i].global_shape, store[i].offset},
+                  context);
   }
   store.refresh_compute(context);
 }

@@ -348,9 +348,10 @@ void Trainer::save() {
   info.state = to_json(state_);
   info.config = {{"text", job_.config_text}};
   try {
-    save_checkpoint(directory_->checkpoints(), info,
-                    training_tensors(engine_->parameters(), engine_->optimizer()), mesh_.world(),
-                    config_.checkpoint.keep);
+    save_checkpoint(
+        directory_->checkpoints(), info,
+        training_tensors(engine_->parameters(), engine_->optimizer(), engine_->context()),
+        mesh_.world(), config_.checkpoint.keep);
   } catch (const UserError& error) {
     throw AgreedError(error.what());  // save_checkpoint fails on all ranks alike
   }

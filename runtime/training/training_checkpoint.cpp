@@ -45,6 +45,18 @@ NamedTensor named(const std::string& prefix, const Parameter& parameter, const T
   return {prefix + parameter.name, tensor, parameter.global_shape, parameter.offset};
 }
 
+// Views of the buffers, wherever they are.
+std::vector<NamedTensor> state_views(const ParameterStore& store, const AdamWOptimizer& optimizer) {
+  std::vector<NamedTensor> tensors;
+  for (std::size_t i = 0; i < store.size(); ++i) {
+    tensors.push_back(named("parameters/", store[i], store.master_of(i)));
+    if (!store[i].trains) continue;
+    tensors.push_back(named("optimizer/m/", store[i], store.slice(optimizer.first_moment(), i)));
+    tensors.push_back(named("optimizer/v/", store[i], store.slice(optimizer.second_moment(), i)));
+  }
+  return tensors;
+}
+
 }  // namespace
 
 nlohmann::json to_json(const TrainingState& state) {
@@ -77,27 +89,32 @@ TrainingState training_state(const CheckpointInfo& info, const std::filesystem::
 }
 
 std::vector<NamedTensor> training_tensors(const ParameterStore& store,
-                                          const AdamWOptimizer& optimizer) {
-  std::vector<NamedTensor> tensors;
-  for (std::size_t i = 0; i < store.size(); ++i) {
-    tensors.push_back(named("parameters/", store[i], store.master_of(i)));
-    if (!store[i].trains) continue;
-    tensors.push_back(named("optimizer/m/", store[i], store.slice(optimizer.first_moment(), i)));
-    tensors.push_back(named("optimizer/v/", store[i], store.slice(optimizer.second_moment(), i)));
-  }
+                                          const AdamWOptimizer& optimizer,
+                                          const ExecutionContext& context) {
+  std::vector<NamedTensor> tensors = state_views(store, optimizer);
+  for (NamedTensor& named : tensors) named.tensor = context.download(named.tensor);
   return tensors;
 }
 
+void read_tensor(const CheckpointReader& reader, const NamedTensor& target,
+                 const ExecutionContext& context) {
+  if (target.tensor.device().kind == DeviceKind::cpu) return reader.read(target);
+  NamedTensor host = target;
+  host.tensor = Tensor::empty(target.tensor.shape(), target.tensor.dtype());
+  reader.read(host);
+  context.copy(host.tensor, target.tensor);
+}
+
 void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engine) {
-  for (const NamedTensor& target : training_tensors(engine.parameters(), engine.optimizer()))
-    reader.read(target);
+  for (const NamedTensor& target : state_views(engine.parameters(), engine.optimizer()))
+    read_tensor(reader, target, engine.context());
   engine.parameters().refresh_compute(engine.context());
 }
 
 void load_parameters(const CheckpointReader& reader, const ParameterStore& store,
                      ExecutionContext& context) {
   for (std::size_t i = 0; i < store.size(); ++i)
-    reader.read(named("parameters/", store[i], store.master_of(i)));
+    read_tensor(reader, named("parameters/", store[i], store.master_of(i)), context);
   store.refresh_compute(context);
 }
 

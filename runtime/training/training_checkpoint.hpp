@@ -29,10 +29,14 @@ nlohmann::json to_json(const TrainingState& state);
 TrainingState training_state(const CheckpointInfo& info, const std::filesystem::path& folder);
 
 // "parameters/NAME" of every parameter, "optimizer/m/NAME" and "optimizer/v/NAME" of every one that
-// trains, as views of the buffers: this rank's slices.
+// trains: this rank's slices, in host memory. On the CPU they are views of the buffers.
 std::vector<NamedTensor> training_tensors(const ParameterStore& store,
-                                          const AdamWOptimizer& optimizer);
+                                          const AdamWOptimizer& optimizer,
+                                          const ExecutionContext& context);
 
+// CheckpointReader::read into a tensor of the context.
+void read_tensor(const CheckpointReader& reader, const NamedTensor& target,
+                 const ExecutionContext& context);
 // Fills parameters and moments from a checkpoint of any layout.
 void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engine);
 // Parameters only.
