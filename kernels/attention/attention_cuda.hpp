@@ -38,7 +38,7 @@ struct HeadTensor {
   bool is_aligned;
 
   // Rows of one sequence, which begins at `token`.
-  __device__ tile::HeadRows<T> head(std::int64_t token, int head) const {
+  __device__ tile::RowsOfHead<T> head(std::int64_t token, int head) const {
     return {data + token * stride + static_cast<std::int64_t>(head) * width, stride, width,
             is_aligned};
   }

@@ -35,7 +35,7 @@ __device__ __forceinline__ void multiply_transposed(
     float (&sums)[kColumns / 8][4], const SharedTile<DeviceBFloat16, kRows, kWidth>& a, int row0,
     const SharedTile<DeviceBFloat16, kColumns, kWidth>& b) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-#pragma unroll
+#pragma unroll(kWidth > 64 ? 2 : 4)  // more would keep fragments of later steps in registers
   for (int step = 0; step < kWidth / 16; ++step) {
     std::uint32_t left[4];
     ldmatrix(left, a.chunk(row0 + lane % 16, 2 * step + lane / 16));
@@ -140,7 +140,7 @@ __device__ __forceinline__ void multiply(float (&sums)[kWidth / 8][4],
 
 // Writes factor[i] * sums of row l/4 + 8 i to row_of(i), if that is not negative.
 template <class T, int kTiles, class RowOf>
-__device__ __forceinline__ void store_rows(const HeadRows<T>& to, const float (&sums)[kTiles][4],
+__device__ __forceinline__ void store_rows(const RowsOfHead<T>& to, const float (&sums)[kTiles][4],
                                            const float (&factor)[2], const RowOf& row_of) {
   const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll

@@ -31,7 +31,7 @@ struct SharedTile {
 // Where the rows of one head lie: row r begins at data + r * stride and has `width` elements.
 // is_aligned: every row begins at a multiple of 16 bytes and is as long as whole chunks.
 template <class T>
-struct HeadRows {
+struct RowsOfHead {
   T* data;
   std::int64_t stride;
   int width;
@@ -44,7 +44,7 @@ struct HeadRows {
 // zeros. The caller commits and waits. All threads of the block take part.
 template <class T, int kRows, int kWidth, class RowOf>
 __device__ __forceinline__ void start_rows(SharedTile<T, kRows, kWidth>& tile,
-                                           const HeadRows<const T>& from, const RowOf& row_of) {
+                                           const RowsOfHead<const T>& from, const RowOf& row_of) {
   using Tile = SharedTile<T, kRows, kWidth>;
   for (int e = static_cast<int>(threadIdx.x); e < kRows * Tile::kChunks;
        e += static_cast<int>(blockDim.x)) {
