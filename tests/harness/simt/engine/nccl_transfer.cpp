@@ -29,11 +29,6 @@ __nv_bfloat16 combine(ncclRedOp_t op, __nv_bfloat16 a, __nv_bfloat16 b) {
   return __float2bfloat16(combine(op, static_cast<float>(a), static_cast<float>(b)));
 }
 
-// bf16 has no arithmetic of its own: in f32, rounded after every step.
-__nv_bfloat16 combine(ncclRedOp_t op, __nv_bfloat16 a, __nv_bfloat16 b) {
-  return __float2bfloat16(combine(op, __bfloat162float(a), __bfloat162float(b)));
-}
-
 // Element i of all outputs = the reduction of element i of all inputs. As in NCCL's ring, the
 // elements are cut into one slice per rank, the sum of slice s begins at rank s + 1 and goes round,
 // and every addition is rounded to the type: all ranks get the same bits, but no code may count on
