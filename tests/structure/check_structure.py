@@ -96,7 +96,7 @@ def untested_cuda_ops(root, texts, ops):
         if not name.startswith("tests/kernels/"):
             continue
         for part in re.split(r"^TEST(?:_F|_P)?\(", text, flags=re.MULTILINE)[1:]:
-            for op in re.findall(r"(?:expect_parity|accepting_implementations)<(\w+)>", part):
+            for op in re.findall(r"(?:expect_parity|expect_reference_bits|accepting_implementations)<(\w+)>", part):
                 suites.setdefault(op, set()).add(part.split(",")[0])
     for op in sorted(ops):
         if not suites.get(op, set()) & run:
