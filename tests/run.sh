@@ -12,7 +12,8 @@ usage: tests/run.sh [--no-install] [--quick] [--preset NAME]
 Installs the packages that the tests need (it says which), builds a preset and runs every test.
 
   --no-install    install nothing; say what is missing and how to get it
-  --quick         leave out the system tests: about two minutes on two cores
+  --quick         leave out the system tests and the CUDA code in the emulator: about two minutes
+                  on two cores
   --preset NAME   ci (default: optimised, warnings are errors), cpu-debug (AddressSanitizer and
                   UndefinedBehaviorSanitizer), cpu-tsan, cpu-release
   --help          print this

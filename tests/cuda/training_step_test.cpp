@@ -1,0 +1,119 @@
+// A tiny model trains on the emulated GPU as it does on the CPU.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <simt/launch.hpp>
+#include <vector>
+
+#include "kernels/dispatch.hpp"
+#include "runtime/cuda/cuda_device.hpp"
+#include "tests/layout/layout_equivalence.hpp"
+
+namespace filigree {
+namespace {
+
+using testing::SyntheticSource;
+
+RunConfig tiny_run(const std::string& mechanism, const std::string& dtype) {
+  RunConfig config = testing::layout_config();
+  config.model.head_dim = 16;
+  config.model.width = 32;
+  config.model.feed_forward = 40;
+  config.model.sequence = 72;  // no multiple of a block
+  config.model.qk_norm = true;
+  config.model.output_gate = true;
+  config.model.mechanism = mechanism;
+  config.model.sparsity.key_block = config.model.sparsity.query_group = 16;
+  config.model.sparsity.density = 0.6;
+  config.model.sparsity.warmup_steps = 2;
+  config.model.sparsity.ramp_steps = 3;
+  config.train.dtype = dtype;
+  config.train.steps = 10;
+  config.train.batch = 3;
+  config.train.micro_batch = 2;
+  return config;
+}
+
+struct TrainedRun {
+  std::vector<StepResult> steps;
+  WorkLog work;
+  Tensor parameters;  // on the host
+};
+
+TrainedRun train(const RunConfig& config, const ExecutionContext& context) {
+  const Mesh mesh(self_communicator("world"), {});
+  TrainingEngine engine(config, mesh, context);
+  SyntheticSource source(config, batch_share(config.train.batch, mesh));
+  TrainedRun run;
+  for (std::int64_t step = 1; step <= config.train.steps; ++step)
+    run.steps.push_back(engine.step(source, step, step == config.train.steps));
+  run.work = engine.context().work;
+  run.parameters = engine.context().download(engine.parameters().master());
+  return run;
+}
+
+TrainedRun train_on_gpu(const RunConfig& config, std::uint64_t seed) {
+  simt::Options options;
+  options.seed = seed;
+  simt::reset(options);
+  return train(config, make_cuda_context(0));
+}
+
+// Differences come from rounding alone: `tolerance` is relative to the loss.
+void expect_agreement(const RunConfig& config, double tolerance) {
+  const TrainedRun cpu = train(config, {});
+  ASSERT_GT(std::abs(cpu.steps.back().loss - cpu.steps.front().loss), 1e-3) << "nothing is learned";
+  const TrainedRun gpu = train_on_gpu(config, 1);
+  for (std::size_t i = 0; i < cpu.steps.size(); ++i) {
+    EXPECT_NEAR(gpu.steps[i].loss, cpu.steps[i].loss, tolerance * cpu.steps[i].loss)
+        << "step " << i + 1;
+    EXPECT_NEAR(gpu.steps[i].gradient_norm, cpu.steps[i].gradient_norm,
+                20 * tolerance * cpu.steps[i].gradient_norm)
+        << "step " << i + 1;
+    EXPECT_FALSE(gpu.steps[i].skipped);
+  }
+  const auto flops = [](const TrainedRun& run, WorkPart part) {
+    return static_cast<double>(run.work[part].work.flops);
+  };
+  for (const WorkPart part : {WorkPart::other, WorkPart::attention})
+    EXPECT_EQ(flops(gpu, part), flops(cpu, part));
+  // What the host cannot know of samples that are on the device counts as the mean group.
+  for (const WorkPart part : {WorkPart::gate, WorkPart::teacher})
+    EXPECT_NEAR(flops(gpu, part), flops(cpu, part), 0.05 * flops(cpu, part));
+  for (std::size_t layer = 0; layer < cpu.steps.back().layers.size(); ++layer) {
+    EXPECT_EQ(gpu.steps.back().layers[layer].pairs, cpu.steps.back().layers[layer].pairs);
+    EXPECT_NEAR(gpu.steps.back().layers[layer].entropy, cpu.steps.back().layers[layer].entropy,
+                20 * tolerance * cpu.steps.back().layers[layer].entropy);
+  }
+}
+
+TEST(TrainingStep, HasTheCudaKernels) {
+  const auto names = kernel_table().names();
+  const auto& attention = names.at("attention_backward");
+  EXPECT_NE(std::find(attention.begin(), attention.end(), "cuda"), attention.end());
+}
+
+TEST(TrainingStep, DenseAgreesWithTheCpuInF32) { expect_agreement(tiny_run("dense", "f32"), 1e-4); }
+
+TEST(TrainingStep, AdaptiveAgreesWithTheCpuInF32) {
+  expect_agreement(tiny_run("adaptive", "f32"), 1e-4);
+}
+
+TEST(TrainingStep, DenseAgreesWithTheCpuInBf16) {
+  expect_agreement(tiny_run("dense", "bf16"), 1e-2);
+}
+
+// Blocks, threads and streams run in another order with every seed.
+TEST(TrainingStep, OrdersOfTheEmulatorChangeNothing) {
+  RunConfig config = tiny_run("adaptive", "f32");
+  config.train.steps = 3;
+  const TrainedRun one = train_on_gpu(config, 1), other = train_on_gpu(config, 2);
+  for (std::size_t i = 0; i < one.steps.size(); ++i)
+    EXPECT_EQ(one.steps[i].loss, other.steps[i].loss);
+  const auto a = one.parameters.span<float>(), b = other.parameters.span<float>();
+  EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin()));
+}
+
+}  // namespace
+}  // namespace filigree
