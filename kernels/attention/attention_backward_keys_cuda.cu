@@ -2,7 +2,8 @@
 // one key/value head, and walks the queries that read it, head after head of the group, through the
 // transposed lists. Logits are transposed: keys are rows, queries columns.
 //
-// Shared memory: k and v, and q and do twice: bf16 at most 64 KiB, f32 at most 71 KiB.
+// Shared memory (k and v, and q and do twice): bf16 54 KiB at width 64, 67 KiB at 128; f32 76 KiB
+// at most. Registers: attention_cuda_budgets.txt.
 #include "kernels/attention/attention_backward_cuda.hpp"
 
 namespace filigree {
@@ -61,6 +62,7 @@ template <class T, int kWidth, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps, 1)
     attention_backward_keys_kernel(const BackwardParameters<T> a) {
   using Shared = KeyShared<T, kWidth, kWarps>;
+  static_assert(sizeof(Shared) <= 76 * 1024);
   constexpr int kColumns = Shared::kColumns;
   constexpr float kUnit = Exponential<T>::kUnit;
   Shared& shared = *reinterpret_cast<Shared*>(tile::dynamic_shared());

@@ -1,6 +1,7 @@
 // delta, then dq and dbias by tiles of queries: the walk of the forward, with do beside q.
 //
-// Shared memory: q and do, and k and v twice: bf16 32 to 96 KiB, f32 at most 68 KiB.
+// Shared memory (q and do, and k and v twice): bf16 52 KiB at width 64, 66 KiB at 128; f32 75 KiB
+// at most. Registers: attention_cuda_budgets.txt.
 #include <algorithm>
 
 #include "kernels/attention/attention_backward_cuda.hpp"
@@ -95,6 +96,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
     attention_backward_queries_kernel(const BackwardParameters<T> a, float* dbias,
                                       std::int64_t dbias_stride) {
   using Shared = QueryShared<T, kWidth, kWarps>;
+  static_assert(sizeof(Shared) <= 75 * 1024);
   constexpr int kColumns = Shared::kColumns;
   constexpr float kUnit = Exponential<T>::kUnit;
   Shared& shared = *reinterpret_cast<Shared*>(tile::dynamic_shared());
