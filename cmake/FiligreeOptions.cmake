@@ -19,8 +19,8 @@ function(filigree_compile_options)
   endforeach()
 endfunction()
 filigree_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
-# No contraction across statements: the same source line gives the same bits in every kernel variant
-# unless the variant asks for fused multiply-add itself.
+# No contraction across statements of host code: the same source line gives the same bits in every kernel variant unless
+# the variant asks for fused multiply-add itself.
 filigree_compile_options(-ffp-contract=off)
 # The oldest x86-64 that is supported has AVX2; newer instructions are chosen at run time.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -30,11 +30,10 @@ if(FILIGREE_WERROR)
   filigree_compile_options(-Werror)
 endif()
 if(FILIGREE_SANITIZE STREQUAL "address")
-  target_compile_options(filigree_flags INTERFACE -fsanitize=address,undefined
-                         -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  filigree_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   target_link_options(filigree_flags INTERFACE -fsanitize=address,undefined)
 elseif(FILIGREE_SANITIZE STREQUAL "thread")
-  target_compile_options(filigree_flags INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
+  filigree_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
   target_link_options(filigree_flags INTERFACE -fsanitize=thread)
 elseif(FILIGREE_SANITIZE)
   message(FATAL_ERROR "FILIGREE_SANITIZE is '${FILIGREE_SANITIZE}'; allowed: address, thread, empty")

@@ -62,8 +62,9 @@ Variable SigmaReparam::forward(Tape& tape, const Variable& z) const {
 double SigmaReparam::norm(ExecutionContext& execution, const Tensor& part, bool split) const {
   const Tensor square = execution.empty({1}, DType::f64);
   dispatch<Dot>({.a = part, .b = part, .sum = square}, execution);
-  if (split) mesh_->on(Axis::tensor).all_reduce(square);
-  return std::sqrt(value_of(execution, square));
+  const Tensor sum = execution.download(square);
+  if (split) mesh_->on(Axis::tensor).all_reduce(sum);
+  return std::sqrt(*sum.data<double>());
 }
 
 // u = W v / |W v|

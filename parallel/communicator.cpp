@@ -18,8 +18,10 @@ class Stopwatch {
   Clock::time_point start_;
 };
 
-void check_on_host(const char* operation, const Tensor& tensor) {
-  FILIGREE_CHECK(tensor.device().kind == DeviceKind::cpu, operation,
+// A group of one has nothing to send: what changes nothing may be anywhere, and copies check it
+// themselves.
+void check_on_host(const char* operation, const Tensor& tensor, int size) {
+  FILIGREE_CHECK(size == 1 || tensor.device().kind == DeviceKind::cpu, operation,
                  " of a tensor that is not on the host");
 }
 
@@ -80,7 +82,7 @@ Communicator::Call Communicator::next_call(const char* operation) {
 }
 
 Communicator::Call Communicator::next_call(const char* operation, const Tensor& tensor) {
-  check_on_host(operation, tensor);
+  check_on_host(operation, tensor, size_);
   Call call = next_call(operation);
   call.bytes = tensor.bytes();
   call.dtype = tensor.dtype();
@@ -89,7 +91,7 @@ Communicator::Call Communicator::next_call(const char* operation, const Tensor& 
 
 Communicator::Call Communicator::next_pair_call(const char* operation, const Tensor& tensor,
                                                 int peer, std::vector<std::int64_t>& sequences) {
-  check_on_host(operation, tensor);
+  check_on_host(operation, tensor, size_);
   FILIGREE_CHECK(peer >= 0 && peer < size_ && peer != rank_, operation, " on ", name_, ": rank ",
                  rank_, " of ", size_, " names rank ", peer, " as its peer");
   Call call;
@@ -107,7 +109,7 @@ void Communicator::check_parts(const char* operation, const Tensor& whole,
   FILIGREE_CHECK(whole.dtype() == part.dtype(), operation, " between ", name_of(whole.dtype()),
                  " and ", name_of(part.dtype()));
   FILIGREE_CHECK_EQ(whole.numel(), part.numel() * size_, operation, " on ", name_, " of ", size_);
-  check_on_host(operation, whole);
+  check_on_host(operation, whole, size_);
 }
 
 void Communicator::barrier() {
@@ -142,7 +144,7 @@ void Communicator::all_to_all(const Tensor& in, const Tensor& out) {
   FILIGREE_CHECK_EQ(in.numel(), out.numel(), "all_to_all on ", name_);
   FILIGREE_CHECK(in.numel() % size_ == 0, "all_to_all of ", in.numel(), " elements over ", size_,
                  " ranks");
-  check_on_host("all_to_all", out);
+  check_on_host("all_to_all", out, size_);
   const Call call = next_call("all_to_all", in);
   timed(call, [&] { do_all_to_all(call, in, out); });
 }

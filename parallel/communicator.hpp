@@ -60,9 +60,9 @@ class [[nodiscard]] Pending {
 
 // Every rank of the group calls the same operations in the same order with the same sizes and
 // dtypes; the thread communicator checks that and names the ranks that differ. Tensors are on the
-// host. Every operation has a sequence number and a timeout: it throws CollectiveTimeout when the
-// others do not come, and PeerFailed once another rank has aborted. A communicator is used by one
-// thread, its rank's.
+// host, but anywhere in a group of one. Every operation has a sequence number and a timeout: it
+// throws CollectiveTimeout when the others do not come, and PeerFailed once another rank has
+// aborted. A communicator is used by one thread, its rank's.
 //
 // Sums are added in rank order, bf16 in f32 and rounded once: the same bits on every rank, in every
 // run, and for threads as for MPI. Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the

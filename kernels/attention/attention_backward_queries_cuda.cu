@@ -201,8 +201,8 @@ void backward_queries(const AttentionBackward::Arguments& a,
   const std::int64_t size = parts.defined() ? parts.numel() : 0;
   if (size > 0 && per_group > 1) parts = context.empty(Shape{per_group, size}, DType::f32);
   if (size > 0) context.stream->fill(parts.raw(), 0, parts.bytes());
-  const dim3 grid(static_cast<unsigned>(query_groups(s, p.query_block)) * per_group,
-                  static_cast<unsigned>(s.query_heads), static_cast<unsigned>(s.batch));
+  const dim3 grid(query_runs(s, p) * per_group, static_cast<unsigned>(s.query_heads),
+                  static_cast<unsigned>(s.batch));
   launch_tiles(context, {grid, 32 * kWarps, sizeof(QueryShared<T, kWidth, kWarps>)},
                attention_backward_queries_kernel<T, kWidth, kWarps>, parameters,
                device_data<float>(parts), size);

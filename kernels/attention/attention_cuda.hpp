@@ -78,6 +78,12 @@ void visit_warps(std::int64_t rows, const Body& body) {
   return body(std::integral_constant<int, kMany>{});
 }
 
+// Runs of query_block rows: the groups of the lists, or rows from the first one on.
+inline unsigned query_runs(const AttentionShape& shape, const DevicePattern& pattern) {
+  return pattern.counts == nullptr ? blocks_for(shape.query_length, pattern.query_block)
+                                   : static_cast<unsigned>(pattern.groups);
+}
+
 // Launches with more shared memory than a kernel has without asking.
 template <class... Parameters>
 void launch_tiles(const ExecutionContext& context, const LaunchShape& shape,

@@ -140,8 +140,7 @@ void forward(const AttentionForward::Arguments& a, const DevicePattern& p,
                                         head_tensor<const T>(a.v_TGK, s),
                                         head_tensor<T>(a.o_THK, s),
                                         device_data<float>(a.lse_BHS)};
-  const std::int64_t groups = query_groups(s, p.query_block);
-  const dim3 grid(static_cast<unsigned>(groups) * blocks_for(p.query_block, 16 * kWarps),
+  const dim3 grid(query_runs(s, p) * blocks_for(p.query_block, 16 * kWarps),
                   static_cast<unsigned>(s.query_heads), static_cast<unsigned>(s.batch));
   launch_tiles(context, {grid, 32 * kWarps, sizeof(ForwardShared<T, kWidth, kWarps>)},
                attention_forward_kernel<T, kWidth, kWarps>, parameters);

@@ -90,11 +90,13 @@ void visit_device(DType dtype, Visitor&& visitor) {
   }
 }
 
-// The elements of a tensor as device code sees them; null when it is undefined.
+// The elements of a tensor of the device as its code sees them; null when it is undefined.
 template <class T>
 T* device_data(const Tensor& tensor) {
   if (!tensor.defined()) return nullptr;
   FILIGREE_CHECK_EQ(size_of(tensor.dtype()), static_cast<std::int64_t>(sizeof(T)), "bytes");
+  FILIGREE_CHECK(tensor.device().kind == DeviceKind::cuda, "a tensor ", tensor.shape(),
+                 " of a kernel is in host memory");
   return static_cast<T*>(tensor.raw());
 }
 

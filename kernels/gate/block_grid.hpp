@@ -6,15 +6,9 @@
 #include <cstdint>
 
 #include "kernels/elementwise/argument_check.hpp"
+#include "runtime/core/host_device.hpp"
 
 namespace filigree {
-
-// Functions of numbers alone, for code of the host and of a GPU.
-#ifdef __CUDACC__
-#define FILIGREE_HOST_DEVICE __host__ __device__
-#else
-#define FILIGREE_HOST_DEVICE
-#endif
 
 // Group n holds the queries at positions [first_position(n), + query_block), block m the keys at
 // [m * key_block, + key_block); the last of each may be short. Groups count from the group of the

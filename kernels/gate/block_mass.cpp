@@ -18,16 +18,10 @@ std::int64_t visible_pairs(const BlockGrid& grid, std::int64_t n) {
 
 }  // namespace
 
-// Where an accelerator has the sample of groups, it counts as so many of the mean group.
 Work BlockMassTeacher::work(const Arguments& a) {
   const BlockGrid grid = known_to_host(a.grid);
   std::int64_t pairs = 0;
-  if (a.groups_R.device().kind == DeviceKind::cpu) {
-    for (const std::int32_t n : a.groups_R.span<std::int32_t>()) pairs += visible_pairs(grid, n);
-  } else if (grid.groups() > 0) {
-    for (std::int64_t n = 0; n < grid.groups(); ++n) pairs += visible_pairs(grid, n);
-    pairs = pairs * a.groups_R.numel() / grid.groups();
-  }
+  for (const std::int32_t n : a.groups_R.span<std::int32_t>()) pairs += visible_pairs(grid, n);
   const std::int64_t flops = 2 * pairs * a.q_THK.dim(1);  // of all heads
   return {flops, flops, a.q_THK.bytes() + a.k_TGK.bytes() + a.teacher_BHRM.bytes()};
 }

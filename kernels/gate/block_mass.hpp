@@ -20,7 +20,8 @@ enum class BlockStatistic { maximum, mass };
 // mass on its candidates in this precision, or of a head with dense_heads[h] != 0, whose gate is
 // not asked. entropy[b,h,r] = mean over i of (-sum_j p log p) / log(keys that i sees), 0 where that
 // is one key; largest[b,h,r] = max s[i,j]. Both optional. q: [B*Sq, H*K], k: [B*Sk, G*K], G divides
-// H; outputs in the accumulation dtype; groups: i32 [R], each in [0, N).
+// H; outputs in the accumulation dtype; groups: i32 [R], each in [0, N), on the host,
+// which counts by them.
 struct BlockMassTeacher {
   static constexpr std::string_view name = "block_mass_teacher";
   static constexpr WorkPart part = WorkPart::teacher;

@@ -347,13 +347,14 @@ __global__ void __launch_bounds__(kProductThreads)
 template <class T>
 void teach(const BlockMassTeacher::Arguments& a, ExecutionContext& context) {
   const GridView grid = a.grid.view();
+  const Tensor groups = context.upload(a.groups_R);
   const std::int64_t R = a.groups_R.numel(), query_block = grid.query_block;
   const auto heads = static_cast<unsigned>(grid.batch * grid.heads);
   const Tensor softmax = context.empty({heads * R * query_block, 3}, DType::f32);
   const Problem<T> problem{.grid = grid,
                            .q_THK = device_data<T>(a.q_THK),
                            .k_TGK = device_data<T>(a.k_TGK),
-                           .groups_R = device_data<std::int32_t>(a.groups_R),
+                           .groups_R = device_data<std::int32_t>(groups),
                            .R = R,
                            .K = a.q_THK.dim(1) / grid.heads,
                            .kv_heads = a.kv_heads,

@@ -44,7 +44,7 @@ __device__ Place place(const GridView& grid, const DeviceCandidates* candidates_
   return {blockIdx.y, blockIdx.z, N, grid.key_blocks(), width, candidates_BN + blockIdx.y * N};
 }
 
-// Blocks that no group before n has as a candidate: [bound, M).
+// Blocks that no group up to n has as a candidate: [bound, M).
 __device__ std::int64_t candidate_bound(const GridView& grid, std::int64_t n, std::int64_t M) {
   return grid.causal ? GridSizes::smaller(M, grid.first_position(n) / grid.key_block + 1) : M;
 }

@@ -177,11 +177,13 @@ __global__ void __launch_bounds__(kThreads)
   store<kWidth>(dtokens + row * cut.columns + column, pack);
 }
 
-// run(width, tokens, pooled, cut) with the widest accesses that rows of `run_of` columns allow,
-// width an integral_constant. A kernel writes a row for each token or for each block.
+// run(width, tokens, pooled, cut) with the widest accesses that rows of `run_of` columns allow, and
+// the address of `other`, width an integral_constant. A kernel writes a row for each token or for
+// each block.
 template <class Run>
 void for_columns(std::int64_t batch, std::int64_t block, const Tensor& tokens, const Tensor& pooled,
-                 std::int64_t run_of, bool writes_tokens, const Run& run) {
+                 std::int64_t run_of, bool writes_tokens, const Run& run,
+                 const Tensor& other = {}) {
   if (tokens.numel() == 0) return;
   visit_device(tokens.dtype(), [&](auto type) {
     using T = decltype(type);
@@ -189,7 +191,8 @@ void for_columns(std::int64_t batch, std::int64_t block, const Tensor& tokens, c
     const std::int64_t length = tokens.dim(0) / batch, columns = tokens.dim(1);
     const std::int64_t blocks = (length + block - 1) / block;
     const std::int64_t elements = (writes_tokens ? batch * length : batch * blocks) * columns;
-    if (run_of % kWidest<T> == 0 && is_aligned(from, 16) && is_aligned(to, 16))
+    if (run_of % kWidest<T> == 0 && is_aligned(from, 16) && is_aligned(to, 16) &&
+        is_aligned(device_data<T>(other), 16))
       run(std::integral_constant<int, kWidest<T>>(), from, to,
           Cut{length, block, blocks, columns, elements / kWidest<T>});
     else
@@ -248,12 +251,13 @@ void BlockMaxMinMeanKeys::cuda(const Arguments& a, ExecutionContext& context) {
 
 void BlockMaxMinMeanKeysBackward::cuda(const Arguments& a, ExecutionContext& context) {
   const std::int64_t K = a.k_TGK.dim(1) / a.kv_heads;
-  FILIGREE_CHECK(is_aligned(a.dk_TGK.raw(), 16), "dk is not aligned to 16 bytes");
-  for_columns(a.batch, a.key_block, a.k_TGK, a.dkp_MGP, K, false,
-              [&]<class T>(auto width, const T* k, const T* dkp, const Cut& cut) {
-                launch(context, shape_of(cut), max_min_mean_gradient_kernel<width(), T>, k, dkp,
-                       device_data<T>(a.dk_TGK), cut, K);
-              });
+  for_columns(
+      a.batch, a.key_block, a.k_TGK, a.dkp_MGP, K, false,
+      [&]<class T>(auto width, const T* k, const T* dkp, const Cut& cut) {
+        launch(context, shape_of(cut), max_min_mean_gradient_kernel<width(), T>, k, dkp,
+               device_data<T>(a.dk_TGK), cut, K);
+      },
+      a.dk_TGK);
 }
 
 }  // namespace filigree

@@ -26,11 +26,11 @@ void check_cublas(cublasStatus_t status, const char* call) {
 struct CublasProblem {
   int device;
   std::int64_t m, n, k;
-  bool transpose_a, transpose_b, accumulate;
+  bool transpose_a, transpose_b;
   DType in, out;
   std::array<std::uint32_t, 3> alignment;  // bytes, of a, b and c
   auto key() const {
-    return std::tie(device, m, n, k, transpose_a, transpose_b, accumulate, in, out, alignment);
+    return std::tie(device, m, n, k, transpose_a, transpose_b, in, out, alignment);
   }
   bool operator<(const CublasProblem& other) const { return key() < other.key(); }
 };
@@ -146,7 +146,6 @@ void Matmul::cuda(const Arguments& a, ExecutionContext& context) {
                               k,
                               a.transpose_a,
                               a.transpose_b,
-                              a.accumulate,
                               a.a.dtype(),
                               a.c.dtype(),
                               {alignment_of(a.a), alignment_of(a.b), alignment_of(a.c)}});

@@ -55,31 +55,31 @@ Variable sigma_reparam(Tape& tape, const Variable& z, const Variable& w, const V
   const Tensor z_value = z.value();
   Variable output = tape.output(scaled(tape.execution(), z_value, scale, MemoryUse::activations),
                                 z.placements(), std::array{z, w, gamma});
-  tape.record(
-      "sigma_reparam", {z, w, gamma}, {output},
-      [z_value, estimate, scale, placements, &mesh, w_placements = w.placements(),
-       dz_placements = z.placements().gradient()](const BackwardContext& backward) {
-        ExecutionContext& execution = backward.execution();
-        const Tensor& dy = backward.output_gradient();
-        const Tensor product = execution.empty({1}, DType::f64);
-        dispatch<Dot>({.a = dy, .b = z_value, .sum = product}, execution);
-        if (backward.needs(2)) {
-          const Tensor dgamma =
-              execution.empty({1}, accumulation_dtype(z_value.dtype()), MemoryUse::activations);
-          dispatch<Scale>({.x = product, .y = dgamma, .factor = 1.0 / estimate.sigma}, execution);
-          backward.accumulate(2, dgamma, placements.dgamma);
-        }
-        if (backward.needs(1)) {
-          for (const Axis axis : kAxes)
-            if (w_placements[axis].is_sharded()) mesh.on(axis).all_reduce(product);
-          const double factor =
-              -scale / estimate.sigma * *execution.download(product).data<double>();
-          add_outer_product(execution, estimate, factor, backward.target(1, placements.dw));
-        }
-        if (backward.needs(0))
-          backward.accumulate(0, scaled(execution, dy, scale, MemoryUse::activations),
-                              dz_placements);
-      });
+  tape.record("sigma_reparam", {z, w, gamma}, {output},
+              [z_value, estimate, scale, placements, &mesh, w_placements = w.placements(),
+               dz_placements = z.placements().gradient()](const BackwardContext& backward) {
+                ExecutionContext& execution = backward.execution();
+                const Tensor& dy = backward.output_gradient();
+                const Tensor product = execution.empty({1}, DType::f64);
+                dispatch<Dot>({.a = dy, .b = z_value, .sum = product}, execution);
+                const Tensor sum = execution.download(product);
+                if (backward.needs(2)) {
+                  const Tensor dgamma =
+                      Tensor::from<double>({1}, std::array{*sum.data<double>() / estimate.sigma});
+                  backward.accumulate(
+                      2, execution.upload(dgamma.to(accumulation_dtype(z_value.dtype()))),
+                      placements.dgamma);
+                }
+                if (backward.needs(1)) {
+                  for (const Axis axis : kAxes)
+                    if (w_placements[axis].is_sharded()) mesh.on(axis).all_reduce(sum);
+                  const double factor = -scale / estimate.sigma * *sum.data<double>();
+                  add_outer_product(execution, estimate, factor, backward.target(1, placements.dw));
+                }
+                if (backward.needs(0))
+                  backward.accumulate(0, scaled(execution, dy, scale, MemoryUse::activations),
+                                      dz_placements);
+              });
   return output;
 }
 

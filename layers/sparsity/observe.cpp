@@ -72,7 +72,7 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
                               .scale = input.shape.scale,
                               .q_THK = q,
                               .k_TGK = k,
-                              .groups_R = teacher.groups_R,
+                              .groups_R = groups,
                               .dense_heads_H = dense_heads,
                               .teacher_BHRM = teacher.teacher_BHRM,
                               .weight_BHR = teacher.weight_BHR,

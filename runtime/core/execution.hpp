@@ -81,8 +81,12 @@ struct ExecutionContext {
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
   WorkLog work;
-  std::vector<UncountedWork> uncounted;  // settle it now and then: it grows with every call
+  std::vector<UncountedWork> uncounted;
 
+  void reset_work() {
+    work = {};
+    uncounted.clear();
+  }
   // Adds what has not been counted to `work`. On an accelerator it waits for the work that was
   // enqueued before.
   void settle_work();

@@ -6,11 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define FILIGREE_HOST_DEVICE __host__ __device__
-#else
-#define FILIGREE_HOST_DEVICE
-#endif
+#include "runtime/core/host_device.hpp"
 
 namespace filigree::philox {
 

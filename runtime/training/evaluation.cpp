@@ -60,6 +60,7 @@ double windows_loss(const LanguageModel& model, const TokenDataset& dataset, std
   const double sum = negated_sum(context.download(
       model.log_probabilities(context, Tensor::from<std::int32_t>(shape, all.first(all.size() - 1)),
                               Tensor::from<std::int32_t>(shape, all.last(all.size() - 1)), info)));
+  context.settle_work();
   add_layers(layers, measured);
   return sum;
 }

@@ -36,6 +36,7 @@ std::vector<std::int32_t> generate(const LanguageModel& model, std::span<const s
   Tensor next = ids(prompt);
   for (std::int64_t position = given; position < capacity; ++position) {
     const Tensor logits = as_f32(context.download(model.decode(context, next, cache)));
+    context.settle_work();
     const std::int32_t token = sample_token(logits.span<float>(), sampling, position);
     if (token == end_token) break;
     result.push_back(token);
@@ -62,6 +63,7 @@ std::vector<double> score_tokens(const LanguageModel& model, std::span<const std
     info.positions_T = sequential_positions(1, info.length);
     const Tensor window_scores = as_f64(context.download(model.log_probabilities(
         context, ids(all.subspan(begin, length)), ids(all.subspan(begin + 1, length)), info)));
+    context.settle_work();
     // Positions before `scored` had their say in an earlier window, with at least as much context.
     const std::size_t scored = scores.size() - begin;
     const auto values = window_scores.span<double>();

@@ -81,7 +81,7 @@ void train(TrainingEngine& engine, MicroBatchSource& source, const RunConfig& ru
   WorkLog settled;
   double seconds = 0.0;
   for (std::int64_t step = 1; step <= run.train.steps; ++step) {
-    engine.context().work = {};
+    engine.context().reset_work();
     const auto start = std::chrono::steady_clock::now();
     result.train_loss = engine.step(source, step).loss * tokens_per_target;
     result.total_flops += static_cast<double>(engine.context().work.total().flops);
@@ -131,9 +131,11 @@ QualityScore score_text(const LanguageModel& model, const TokenDataset& dataset,
   Sum all, last_quarter, far;
   for (std::int64_t at = 0; at < count; at += rows) {
     const TokenBatch batch = windows(dataset, at, std::min(rows, count - at), length);
-    const Tensor scores =
-        model.log_probabilities(context, batch.tokens_T, batch.targets_T, info_of(batch))
-            .to(DType::f64);
+    const Tensor scores = context
+                              .download(model.log_probabilities(context, batch.tokens_T,
+                                                                batch.targets_T, info_of(batch)))
+                              .to(DType::f64);
+    context.settle_work();
     for (std::int64_t row = 0; row < batch.batch; ++row) {
       const auto begin = static_cast<std::size_t>(row * length);
       const auto size = static_cast<std::size_t>(length);
@@ -183,7 +185,7 @@ double work_of_a_step(const RunConfig& config, const QualityVariant& variant, do
   run.model.sparsity.ramp_steps = 0;
   TrainingEngine engine(run, mesh, make_context(run, threads));
   const auto source = make_source(run, task, recall_of(run, task), mesh);
-  engine.context().work = {};
+  engine.context().reset_work();
   engine.step(*source, 1);
   return static_cast<double>(engine.context().work.total().flops);
 }

@@ -67,7 +67,9 @@ std::vector<double> scores_of(const LanguageModel& model, const TokenBatch& batc
   info.length = batch.length;
   info.positions_T = sequential_positions(batch.batch, batch.length);
   const Tensor scores =
-      model.log_probabilities(context, batch.tokens_T, targets_T, info).to(DType::f64);
+      context.download(model.log_probabilities(context, batch.tokens_T, targets_T, info))
+          .to(DType::f64);
+  context.settle_work();
   const auto values = scores.span<double>();
   return {values.begin(), values.end()};
 }

@@ -221,7 +221,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double communication = communication_seconds(mesh_);
   const double waited = source.wait_seconds();
 
-  engine_->context().work = {};
+  engine_->context().reset_work();
   const bool measure = step % config_.train.log_every == 0;
   const StepResult result = engine_->step(source, step, measure);
   account(result);

@@ -29,6 +29,7 @@ const AttentionShape kShapes[] = {
     shape_of(1, 9, 9, 1, 1, 1),                // width 1
     shape_of(1, 20, 66, 1, 1, 256, 46),        // the widest head
     shape_of(2, 40, 100, 4, 1, 16, 60),        // the last queries of a longer sequence
+    shape_of(1, 90, 40, 1, 1, 8, -30),         // queries before the first key
     shape_of(1, 66, 130, 2, 2, 16, 10),        // keys that no query may see
     shape_of(1, 70, 130, 2, 1, 16, 0, false),  // all keys
     shape_of(1, 20, 9, 1, 1, 8, -12),          // queries before the first key

@@ -48,7 +48,7 @@ TEST(BlockMassTeacher, MatchesTheReference) {
           .statistic = i % 2 == 0 ? BlockStatistic::maximum : BlockStatistic::mass,
           .q_THK = source.input(c.q(), small),
           .k_TGK = source.input(c.k(), small),
-          .groups_R = source.integers(c.groups),
+          .groups_R = i32(c.groups),
           .dense_heads_H = source.given(dense),
           .teacher_BHRM = source.output("teacher", c.teacher(), wide),
           .weight_BHR = source.output("weight", c.rows(), wide),

@@ -13,9 +13,6 @@
 namespace filigree::tile {
 
 template <int kColumns>
-using Sums = float[kColumns / 8][4];
-
-template <int kColumns>
 __device__ __forceinline__ void clear(float (&sums)[kColumns][4]) {
 #pragma unroll
   for (int j = 0; j < kColumns; ++j)

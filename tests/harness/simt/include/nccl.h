@@ -1,4 +1,4 @@
-// The part of NCCL's API that Filigree uses, over the emulated devices of one process. Names and
+// The part of NCCL's API that a communicator needs, over the emulated devices of one process. Names and
 // numbers are those of NCCL 2.28.9.
 #pragma once
 
