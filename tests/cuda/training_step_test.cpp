@@ -8,6 +8,7 @@
 
 #include "kernels/dispatch.hpp"
 #include "runtime/cuda/cuda_device.hpp"
+#include "runtime/training/generation.hpp"
 #include "tests/layout/layout_equivalence.hpp"
 
 namespace filigree {
@@ -129,6 +130,26 @@ TEST(TrainingStep, EveryMechanismAgreesWithTheCpu) {
   config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
   config.train.steps = 2;
   expect_agreement(config, 1e-4);
+}
+
+// The prompt, then token by token through the caches of keys and of the gate.
+TEST(Generation, PicksTheTokensOfTheCpu) {
+  for (const std::string mechanism : {"dense", "adaptive", "deepspeed_fixed"}) {
+    RunConfig config = tiny_run(mechanism, "f32");
+    config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
+    config.model.sparsity.head_gate = mechanism == "adaptive";
+    const auto tokens = [&](const ExecutionContext& context) {
+      const Mesh mesh(self_communicator("world"), {});
+      TrainingEngine engine(config, mesh, context);
+      std::vector<std::int32_t> prompt(37);
+      for (std::size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<std::int32_t>(i % 11);
+      SamplingOptions greedy;
+      greedy.greedy = true;
+      return generate(engine.model(), prompt, 30, -1, greedy, engine.context(), {});
+    };
+    simt::reset({});
+    EXPECT_EQ(tokens(make_cuda_context(0)), tokens({})) << mechanism;
+  }
 }
 
 // Blocks, threads and streams run in another order with every seed.
