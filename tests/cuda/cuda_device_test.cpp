@@ -46,9 +46,25 @@ TEST(CudaContext, CarriesTensorsThereAndBack) {
 TEST(CudaContext, RefusesThatTheHostTouchesItsElements) {
   reset();
   const ExecutionContext context = make_cuda_context(0);
-  EXPECT_THROW(context.zeros({3}, DType::f32), InternalError);
+  EXPECT_THROW(Tensor::zeros({3}, DType::f32, context.allocator), InternalError);
   EXPECT_THROW(context.empty({3}, DType::f32).to(DType::f64), InternalError);
   EXPECT_THROW(context.empty({3}, DType::f32).copy_from(rising(3)), InternalError);
+}
+
+TEST(CudaContext, ClearsAndCopiesInTheOrderOfItsWork) {
+  reset();
+  const ExecutionContext context = make_cuda_context(0);
+  const Tensor there = context.upload(rising(3));
+  EXPECT_TRUE(context.upload(there).shares_storage_with(there));
+  const Tensor copy = context.clone(there);
+  context.zero(there);
+  const Tensor kept = context.download(copy), cleared = context.download(there);
+  const Tensor zeros = context.download(context.zeros({3}, DType::f32));
+  for (std::int64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(kept.data<float>()[i], rising(3).data<float>()[i]);
+    EXPECT_EQ(cleared.data<float>()[i], 0.0F);
+    EXPECT_EQ(zeros.data<float>()[i], 0.0F);
+  }
 }
 
 TEST(CudaContext, SaysWhichGpusThereAre) {
