@@ -5,10 +5,17 @@
 namespace filigree {
 
 void ExecutionContext::settle_work() {
-  for (const UncountedWork& item : std::exchange(uncounted, {})) {
-    const Tensor pairs = download(item.pairs);
-    const auto* count = pairs.data<std::int64_t>();
+  const std::vector<UncountedWork> items = std::exchange(uncounted, {});
+  if (items.empty()) return;
+  const auto size = static_cast<std::int64_t>(items.size());
+  const Tensor gathered = empty({size, 2}, DType::i64);
+  for (std::int64_t i = 0; i < size; ++i)
+    copy(items[static_cast<std::size_t>(i)].pairs, gathered.rows(i, i + 1));
+  const Tensor counts = download(gathered);  // waits once
+  const auto* count = counts.data<std::int64_t>();
+  for (const UncountedWork& item : items) {
     work[item.part].work += Work{item.flops_per_pair * count[0], item.flops_per_pair * count[1], 0};
+    count += 2;
   }
 }
 
