@@ -45,20 +45,6 @@ struct QueryShared {
   tile::LeftOperand<T, kColumns> left[kWarps];
 };
 
-template <class Shared>
-__device__ ColumnTile describe_columns(const DevicePattern& p, Walk& walk, std::int64_t list,
-                                       Shared& shared, int at) {
-  const int column = static_cast<int>(threadIdx.x);
-  const ColumnTile tile = walk.take<Shared::kColumns>(column);
-  if (column < Shared::kColumns) {
-    shared.key[at][column] = tile.item;
-    shared.slot[at][column] = tile.slot;
-    shared.bias[at][column] =
-        p.bias != nullptr && tile.slot >= 0 ? p.bias[list * p.slots + tile.slot] : 0.0f;
-  }
-  return tile;
-}
-
 // Adds the columns of ds to the slots that they belong to. A slot's columns lie side by side: the
 // first one's thread adds them up. dbias: of this list.
 template <int kTiles, class Shared>
@@ -123,7 +109,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
     tile::cp_async_commit();
   };
   Walk walk = keys_of(p, b, h, queries);
-  ColumnTile current = describe_columns(p, walk, list, shared, 0);
+  ColumnTile current = describe_keys(p, walk, list, shared, 0);
   const auto query_of = [&](int r) {
     return queries.begin + r < queries.end ? queries.begin + r : -1;
   };
@@ -149,7 +135,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   tile::clear(dq);
   for (int n = 0; current.filled > 0; ++n) {
     const int stage = n % 2, at = n % 3;
-    const ColumnTile next = describe_columns(p, walk, list, shared, (n + 1) % 3);
+    const ColumnTile next = describe_keys(p, walk, list, shared, (n + 1) % 3);
     tile::cp_async_wait<0>();
     __syncthreads();
     if (next.filled > 0) start(1 - stage, (n + 1) % 3);

@@ -62,6 +62,21 @@ __device__ __forceinline__ void for_each_sum(float (&sums)[kTiles][4], const Fun
     for (int n = 0; n < 4; ++n) function(n / 2, 8 * j + 2 * t + n % 2, j, n, sums[j][n]);
 }
 
+// Writes down the next tile of keys of a walk in place `at` of three, for who has them as columns.
+template <class Shared>
+__device__ ColumnTile describe_keys(const DevicePattern& p, Walk& walk, std::int64_t list,
+                                    Shared& shared, int at) {
+  const int column = static_cast<int>(threadIdx.x);
+  const ColumnTile tile = walk.take<Shared::kColumns>(column);
+  if (column < Shared::kColumns) {
+    shared.key[at][column] = tile.item;
+    shared.slot[at][column] = tile.slot;
+    shared.bias[at][column] =
+        p.bias != nullptr && tile.slot >= 0 ? p.bias[list * p.slots + tile.slot] : 0.0f;
+  }
+  return tile;
+}
+
 // Calls body(width constant) for the narrowest head that holds K.
 template <class Body>
 void visit_width(std::int64_t head_dim, const Body& body) {

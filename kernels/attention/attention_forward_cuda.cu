@@ -19,7 +19,7 @@ struct ForwardShared {
   tile::SharedTile<T, kColumns, kWidth> k[2], v[2];
   // Of three tiles: the one computed on, the next one, and the one that slow warps still read.
   int key[3][kColumns];
-  int is_chosen[3][kColumns];
+  int slot[3][kColumns];
   float bias[3][kColumns];
   tile::LeftOperand<T, kColumns> left[kWarps];
 };
@@ -31,20 +31,6 @@ struct ForwardParameters {
   HeadTensor<T> o;
   float* lse;
 };
-
-template <class Shared>
-__device__ ColumnTile describe_columns(const DevicePattern& p, Walk& walk, std::int64_t list,
-                                       Shared& shared, int at) {
-  const int column = static_cast<int>(threadIdx.x);
-  const ColumnTile tile = walk.take<Shared::kColumns>(column);
-  if (column < Shared::kColumns) {
-    shared.key[at][column] = tile.item;
-    shared.is_chosen[at][column] = tile.slot != kPart;
-    shared.bias[at][column] =
-        p.bias != nullptr && tile.slot >= 0 ? p.bias[list * p.slots + tile.slot] : 0.0f;
-  }
-  return tile;
-}
 
 template <class T, int kWidth, int kWarps>
 __global__ void __launch_bounds__(32 * kWarps, 1)
@@ -73,7 +59,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
     tile::cp_async_commit();
   };
   Walk walk = keys_of(p, b, h, queries);
-  ColumnTile current = describe_columns(p, walk, list, shared, 0);
+  ColumnTile current = describe_keys(p, walk, list, shared, 0);
   tile::start_rows(shared.q, a.q.head(query_token, h),
                    [&](int r) { return queries.begin + r < queries.end ? queries.begin + r : -1; });
   __syncthreads();
@@ -95,7 +81,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   tile::RunningSoftmax<T> softmax;
   for (int n = 0; current.filled > 0; ++n) {
     const int stage = n % 2, at = n % 3;
-    const ColumnTile next = describe_columns(p, walk, list, shared, (n + 1) % 3);
+    const ColumnTile next = describe_keys(p, walk, list, shared, (n + 1) % 3);
     tile::cp_async_wait<0>();
     __syncthreads();
     if (next.filled > 0) start(1 - stage, (n + 1) % 3);
@@ -109,7 +95,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
       logit *= p.scale * kUnit;
       if (p.bias != nullptr) logit += shared.bias[at][column] * kUnit;
       if (is_masked &&
-          !reads(p, reach[i], shared.key[at][column], shared.is_chosen[at][column] != 0))
+          !reads(p, reach[i], shared.key[at][column], shared.slot[at][column] != kPart))
         logit = -INFINITY;
     });
     softmax.add(s, o);

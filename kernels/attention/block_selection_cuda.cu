@@ -95,8 +95,7 @@ __device__ Cut threshold_cut(const GroupBlocks& blocks, const float* z, float lo
   float largest = -INFINITY;
   for (std::int64_t m = candidates.begin + lane; m < candidates.end; m += kWarp)
     largest = fmaxf(largest, z[m]);
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, distance));
+  largest = warp_max(largest);
   double sum = 0.0;
   for (std::int64_t m = candidates.begin + lane; m < candidates.end; m += kWarp)
     sum += static_cast<double>(expf(z[m] - largest));

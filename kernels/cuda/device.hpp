@@ -60,17 +60,21 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return value;
 }
 
+// As warp_sum. A NaN loses against every number.
+__device__ __forceinline__ float warp_max(float value) {
+  for (int distance = kWarp / 2; distance > 0; distance /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  return value;
+}
+
 // As block_sum. A NaN loses against every number.
 __device__ __forceinline__ float block_max(float value, float* scratch) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int warps = blockDim.x / kWarp;
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  value = warp_max(value);
   if (lane == 0) scratch[warp] = value;
   __syncthreads();
-  value = scratch[lane < warps ? lane : 0];
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kWholeWarp, value, distance));
+  value = warp_max(scratch[lane < warps ? lane : 0]);
   __syncthreads();
   return value;
 }

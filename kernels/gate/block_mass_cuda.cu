@@ -335,8 +335,7 @@ __global__ void __launch_bounds__(kProductThreads)
     largest = fmaxf(largest, softmax.top);
   }
   entropy = warp_sum(entropy);
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    largest = fmaxf(largest, __shfl_xor_sync(kWholeWarp, largest, distance));
+  largest = warp_max(largest);
   if (lane != 0) return;
   rows.weight_BHR[row] = candidates.size() >= 2 && sum > 0.0f && !is_dense ? 1.0f : 0.0f;
   if (rows.entropy_BHR != nullptr)
