@@ -106,20 +106,6 @@ TEST(BlockSelect, ThresholdFollowsTheRule) {
                       .threads = 2});
 }
 
-// Every implementation gives the bits of the reference, on whatever device.
-template <class Op>
-void expect_the_lists_of_the_reference(const Build<Op>& build,
-                                       const std::vector<Implementation<Op>>& candidates) {
-  const auto expected = run_implementation<Op>(build, "reference", DType::f32, false, 1);
-  for (const Implementation<Op>& candidate : candidates)
-    for (const int run : {1, 2}) {
-      const auto got =
-          run_implementation<Op>(build, candidate.name, DType::f32, false, run, candidate.device);
-      for (std::size_t i = 0; i < got.size(); ++i)
-        expect_equal_bits(expected[i], got[i], str(Op::name, " '", candidate.name, "'"));
-    }
-}
-
 struct SelectCase {
   SelectionRule rule;
   double threshold;
@@ -155,8 +141,7 @@ TEST(BlockSelect, GivesTheSameListsEverywhere) {
         a.indices_BHNJ = source.output("indices", {grid.batch, grid.heads, N, M}, DType::i32);
         return a;
       };
-      expect_the_lists_of_the_reference(build,
-                                        accepting_implementations<BlockSelect>(build, DType::f32));
+      expect_reference_bits<BlockSelect>(build, {DType::f32});
     }
 }
 
@@ -181,8 +166,7 @@ TEST(BlockSelect, GivesTheSameListsOfLongRows) {
         a.indices_BHNJ = source.output("indices", {1, 1, N, M}, DType::i32);
         return a;
       };
-      expect_the_lists_of_the_reference(build,
-                                        accepting_implementations<BlockSelect>(build, DType::f32));
+      expect_reference_bits<BlockSelect>(build, {DType::f32});
     }
 }
 
@@ -310,8 +294,7 @@ TEST(BlockTranspose, GivesTheSameListsEverywhere) {
           source.output("counts", {grid.batch, grid.heads, M}, DType::i32),
           source.output("indices", {grid.batch, grid.heads, M, N}, DType::i32)};
     };
-    expect_the_lists_of_the_reference(build,
-                                      accepting_implementations<BlockTranspose>(build, DType::f32));
+    expect_reference_bits<BlockTranspose>(build, {DType::f32});
   }
 }
 
