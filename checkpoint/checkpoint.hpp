@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "parallel/communicator.hpp"
 #include "parallel/mesh.hpp"
 #include "runtime/core/tensor.hpp"
+#include "runtime/storage/file_system.hpp"
 
 namespace filigree {
 
@@ -34,24 +36,59 @@ struct CheckpointInfo {
   nlohmann::json config;  // the resolved configuration
 };
 
-// What save_checkpoint did; the same on every rank.
+// Which checkpoints stay when a new one is there: the newest `keep`, and those whose step is a
+// multiple of `every` (0: none for that). The last two that are intact stay in any case.
+struct RetentionRule {
+  std::int64_t keep = 3;
+  std::int64_t every = 0;
+};
+
+// What a save did; the same on every rank.
 struct SavedCheckpoint {
   std::filesystem::path folder;       // checkpoints/step_00000200
   std::int64_t bytes = 0;             // of all rank files
   std::vector<std::string> warnings;  // old checkpoints that could not be removed
 };
 
-// Collective over `world`. Writes step_XXXXXXXX below `folder` (made when missing): one HDF5 file
-// per rank and manifest.json last, every file hashed and flushed to disk, in a temporary folder
-// that one rename publishes. Tensors are on the host, state and config hold finite numbers only;
-// all ranks give the same folder and step, and the rest of `info` and `keep` are taken from rank 0.
-// A slice that several ranks hold is written by one of them. If any rank fails, all ranks throw a
-// UserError of the same text that names the first rank that failed and why, nothing is published
-// and older checkpoints are untouched. Then removes all but the newest `keep` checkpoints (keep >=
-// 1) and what killed saves have left.
+// A save in five calls, in this order, each once; the two without communication may run on another
+// thread while the ranks do something else. Writes step_XXXXXXXX below `folder` (made when
+// missing): one HDF5 file per rank and manifest.json last, every file hashed and flushed to disk,
+// in a temporary folder that one rename publishes. A slice that several ranks hold is written by
+// one of them.
+//
+// If any rank fails, the next collective call throws, on all ranks, a UserError of the same text
+// that names the first rank that failed and why; nothing is published then, older checkpoints are
+// untouched, and the save is over. One that is given up removes what it wrote.
+class CheckpointSave {
+ public:
+  // Collective: who writes what, and a folder for it. Tensors are on the host, state and config
+  // hold finite numbers only; all ranks give the same folder and step, and the rest of `info` and
+  // `rule` are taken from rank 0. `intact`, rank 0's, are the steps that are known to be intact: it
+  // is used and added to by publish(). What is referred to must outlive the save.
+  CheckpointSave(std::filesystem::path folder, CheckpointInfo info,
+                 std::vector<NamedTensor> tensors, Communicator& world, RetentionRule rule,
+                 std::set<std::int64_t>& intact, FileSystem& system = posix_file_system());
+  ~CheckpointSave();
+  CheckpointSave(const CheckpointSave&) = delete;
+  CheckpointSave& operator=(const CheckpointSave&) = delete;
+
+  void write();              // this rank's file; the tensors are not needed afterwards
+  void gather();             // collective: what all have written
+  void publish();            // rank 0: the manifest, the rename, and what is superseded is removed
+  SavedCheckpoint finish();  // collective
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// All of it at once. Collective.
 SavedCheckpoint save_checkpoint(const std::filesystem::path& folder, const CheckpointInfo& info,
                                 const std::vector<NamedTensor>& tensors, Communicator& world,
-                                std::int64_t keep);
+                                const RetentionRule& rule,
+                                FileSystem& system = posix_file_system());
+
+struct CheckpointManifest;  // manifest.hpp
 
 // An opened checkpoint folder. Thread-safe; opening and reading need no other rank.
 class CheckpointReader {
@@ -61,6 +98,7 @@ class CheckpointReader {
   explicit CheckpointReader(const std::filesystem::path& step_folder);
 
   const CheckpointInfo& info() const;
+  const CheckpointManifest& manifest() const;
   std::filesystem::path folder() const;
   std::vector<std::string> names() const;
   bool contains(const std::string& name) const;
@@ -75,8 +113,8 @@ class CheckpointReader {
   void read(const NamedTensor& target) const;
 
   // Reads every byte of every file against its hash. Throws UserError naming the first file and
-  // tensor that are damaged.
-  void verify() const;
+  // tensor that are damaged. `progress` gets bytes done and in all.
+  void verify(const std::function<void(std::int64_t, std::int64_t)>& progress = {}) const;
 
  private:
   struct State;

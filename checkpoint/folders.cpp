@@ -1,7 +1,5 @@
 #include "checkpoint/folders.hpp"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
@@ -11,7 +9,6 @@
 #include <functional>
 #include <system_error>
 
-#include "checkpoint/checkpoint.hpp"
 #include "runtime/storage/atomic_file.hpp"
 
 namespace filigree {
@@ -31,23 +28,50 @@ bool opens(const fs::path& folder) {
   }
 }
 
-// Swaps two names in one step; false where the file system cannot.
-bool exchange_names(const fs::path& left, const fs::path& right) {
-  return ::renameat2(AT_FDCWD, left.c_str(), AT_FDCWD, right.c_str(), RENAME_EXCHANGE) == 0;
+[[noreturn]] void cannot_rename(const fs::path& from, const fs::path& to, int error) {
+  throw UserError(
+      str("cannot rename ", from.string(), " to ", to.string(), ": ", std::strerror(error)));
 }
 
-void swap_in(const fs::path& temporary, const fs::path& target) {
-  if (exchange_names(temporary, target)) return;
+void rename(const fs::path& from, const fs::path& to, FileSystem& system) {
+  if (system.rename(from, to) != 0) cannot_rename(from, to, errno);
+}
+
+void swap_in(const fs::path& temporary, const fs::path& target, FileSystem& system) {
+  if (system.exchange(temporary, target) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP)
+    cannot_rename(temporary, target, errno);
   // Two renames: for a moment there is no folder of this name, but the older checkpoints are.
   const fs::path aside = temporary.string() + ".replaced";
-  fs::rename(target, aside);
-  std::error_code failed;
-  fs::rename(temporary, target, failed);
-  if (failed) {
-    fs::rename(aside, target);
-    throw fs::filesystem_error("cannot rename", temporary, target, failed);
+  rename(target, aside, system);
+  if (system.rename(temporary, target) != 0) {
+    const int error = errno;
+    rename(aside, target, system);
+    cannot_rename(temporary, target, error);
   }
-  fs::rename(aside, temporary);
+  rename(aside, temporary, system);
+}
+
+bool is_intact(const fs::path& folder) {
+  try {
+    CheckpointReader(folder).verify();
+    return true;
+  } catch (const UserError&) {
+    return false;
+  }
+}
+
+std::vector<fs::path> leftovers_in(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const std::size_t mark = name.find(kTemporary);
+    if (mark != std::string::npos && step_of_folder_name(name.substr(0, mark)))
+      leftovers.push_back(entry->path());
+  }
+  return leftovers;
 }
 
 }  // namespace
@@ -91,64 +115,72 @@ std::vector<std::int64_t> published_steps(const fs::path& folder) {
   return steps;
 }
 
-void publish(const fs::path& temporary, const fs::path& target) {
+void publish(const fs::path& temporary, const fs::path& target, FileSystem& system) {
   const bool replaces = fs::exists(target);
-  try {
-    if (replaces) {
-      swap_in(temporary, target);
-    } else {
-      fs::rename(temporary, target);
-    }
-  } catch (const fs::filesystem_error& failure) {
-    throw UserError(str("cannot rename ", temporary.string(), " to ", target.string(), ": ",
-                        failure.code().message()));
+  if (replaces) {
+    swap_in(temporary, target, system);
+  } else {
+    rename(temporary, target, system);
   }
   try {
-    sync_folder(target.parent_path());
+    sync_folder(target.parent_path(), system);
   } catch (const UserError&) {
     // Not known to last: take it back, so that "failed" always means "nothing changed".
-    std::error_code ignored;
     if (replaces) {
-      exchange_names(temporary, target);
+      system.exchange(temporary, target);
     } else {
-      fs::rename(target, temporary, ignored);
+      system.rename(target, temporary);
     }
     throw;
   }
 }
 
-std::vector<std::string> retire_checkpoints(const fs::path& folder, std::int64_t just_written,
-                                            std::int64_t keep) {
+std::vector<std::int64_t> superseded_steps(const fs::path& folder, const RetentionRule& rule,
+                                           std::optional<std::int64_t> just_written,
+                                           std::set<std::int64_t>& intact) {
+  constexpr std::int64_t kIntactKept = 2;
+  std::vector<std::int64_t> kept, superseded;
+  if (just_written) kept.push_back(*just_written);
+  const auto known_intact = [&](std::int64_t step) {
+    if (intact.contains(step)) return true;
+    if (!is_intact(folder / step_folder_name(step))) return false;
+    intact.insert(step);
+    return true;
+  };
+  const auto enough_are_intact = [&] {
+    std::int64_t count = 0;
+    for (const std::int64_t step : kept)
+      if (known_intact(step) && ++count == kIntactKept) return true;
+    return false;
+  };
+  for (const std::int64_t step : published_steps(folder)) {
+    if (step == just_written || !opens(folder / step_folder_name(step))) continue;
+    const bool wanted = std::ssize(kept) < rule.keep || (rule.every > 0 && step % rule.every == 0);
+    if (wanted || !enough_are_intact()) {
+      kept.push_back(step);
+    } else {
+      superseded.push_back(step);
+    }
+  }
+  return superseded;
+}
+
+std::vector<std::string> remove_checkpoints(const fs::path& folder,
+                                            const std::vector<std::int64_t>& steps,
+                                            FileSystem& system) {
   std::vector<std::string> warnings;
   const auto remove = [&](const fs::path& path) {
-    std::error_code error;
-    fs::remove_all(path, error);
-    if (error) {
-      warnings.push_back(str("cannot remove the old ", path.string(), ": ", error.message()));
-    }
+    if (system.remove(path) == 0) return;
+    warnings.push_back(str("cannot remove the old ", path.string(), ": ", std::strerror(errno)));
   };
-  std::int64_t kept = 1;
-  for (const std::int64_t step : published_steps(folder)) {
+  for (const std::int64_t step : steps) {
     const fs::path path = folder / step_folder_name(step);
-    if (step == just_written || !opens(path) || ++kept <= keep) continue;
     // Under a temporary name first: a removal that is cut short leaves a leftover, not a damaged
     // checkpoint.
     const fs::path leaving = folder / temporary_folder_name(step, "removed");
-    std::error_code error;
-    fs::rename(path, leaving, error);
-    remove(error ? path : leaving);
+    remove(system.rename(path, leaving) == 0 ? leaving : path);
   }
-  std::vector<fs::path> leftovers;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    const std::size_t mark = name.find(kTemporary);
-    if (mark != std::string::npos && step_of_folder_name(name.substr(0, mark))) {
-      leftovers.push_back(entry->path());
-    }
-  }
-  for (const fs::path& path : leftovers) remove(path);
+  for (const fs::path& path : leftovers_in(folder)) remove(path);
   return warnings;
 }
 

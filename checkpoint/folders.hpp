@@ -4,8 +4,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
+
+#include "checkpoint/checkpoint.hpp"
+#include "runtime/storage/file_system.hpp"
 
 namespace filigree {
 
@@ -22,12 +26,22 @@ std::vector<std::int64_t> published_steps(const std::filesystem::path& folder);
 // Renames the complete `temporary` to `target`, atomically and durably. A folder that already has
 // that name (a damaged checkpoint that training has passed again) changes places with it and is
 // left under the temporary name. Throws UserError; `target` is then as it was.
-void publish(const std::filesystem::path& temporary, const std::filesystem::path& target);
+void publish(const std::filesystem::path& temporary, const std::filesystem::path& target,
+             FileSystem& system);
 
-// Removes all but `keep` checkpoints, counting `just_written` and then the newest others that can
-// be opened, and the leftovers of killed saves. What cannot be opened is neither counted nor
-// touched: it may be of another version. Returns what could not be removed, as warnings.
-std::vector<std::string> retire_checkpoints(const std::filesystem::path& folder,
-                                            std::int64_t just_written, std::int64_t keep);
+// Published checkpoints that the rule lets go, newest first. `just_written` counts as the newest.
+// What cannot be opened is neither counted nor touched: it may be of another version. The last two
+// that are intact stay whatever the rule says: `intact` holds the steps that are known to be; where
+// they do not suffice, checkpoints are read to their last byte and what is intact is added.
+std::vector<std::int64_t> superseded_steps(const std::filesystem::path& folder,
+                                           const RetentionRule& rule,
+                                           std::optional<std::int64_t> just_written,
+                                           std::set<std::int64_t>& intact);
+
+// Removes these checkpoints, and what killed saves have left. Returns what could not be removed, as
+// warnings.
+std::vector<std::string> remove_checkpoints(const std::filesystem::path& folder,
+                                            const std::vector<std::int64_t>& steps,
+                                            FileSystem& system);
 
 }  // namespace filigree

@@ -38,6 +38,9 @@ json to_json(const SavedTensor& tensor) {
                       {"shape", to_json(slice.region.shape())},
                       {"file_offset", slice.file_offset},
                       {"xxh3_128", slice.hash}});
+    if (slice.part_hashes.empty()) continue;
+    slices.back()["part_rows"] = slice.part_rows;
+    slices.back()["part_xxh3_128"] = slice.part_hashes;
   }
   return {{"dtype", std::string(name_of(tensor.dtype))},
           {"global_shape", to_json(tensor.global_shape)},
@@ -71,6 +74,18 @@ Shape shape_from(const json& sizes, DType dtype) {
   return Shape(std::span<const std::int64_t>(values));
 }
 
+void read_parts(const json& value, SavedSlice& slice) {
+  if (!value.contains("part_rows")) return;
+  value.at("part_rows").get_to(slice.part_rows);
+  value.at("part_xxh3_128").get_to(slice.part_hashes);
+  const std::int64_t rows = slice.region.rank == 0 ? 1 : slice.region.extent(0);
+  if (slice.part_rows < 1 ||
+      std::ssize(slice.part_hashes) != (rows + slice.part_rows - 1) / slice.part_rows) {
+    throw UserError(str("slice of dataset '", slice.dataset, "' has ", slice.part_hashes.size(),
+                        " part hashes for ", rows, " rows in parts of ", slice.part_rows));
+  }
+}
+
 SavedSlice slice_from(const json& value, const SavedTensor& tensor,
                       const std::vector<SavedFile>& files) {
   SavedSlice slice;
@@ -96,6 +111,7 @@ SavedSlice slice_from(const json& value, const SavedTensor& tensor,
   if (slice.file_offset < 0 || slice.file_offset > files[slice.file].bytes - bytes) {
     throw UserError(str("slice ", value.dump(), " reaches outside ", files[slice.file].name));
   }
+  read_parts(value, slice);
   return slice;
 }
 

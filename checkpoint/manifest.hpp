@@ -30,6 +30,10 @@ struct SavedSlice {
   Region region;         // of the global tensor
   std::int64_t file_offset = 0;
   std::string hash;
+  // So that a rank that wants a few rows reads and checks little else: hashes of so many rows of
+  // the first dim each (the last of the rest). None where one part would hold them all.
+  std::int64_t part_rows = 0;
+  std::vector<std::string> part_hashes;
 };
 
 struct SavedTensor {

@@ -13,6 +13,9 @@ namespace {
 // Small enough that a piece is still in the cache when the second hash or the write comes to it.
 constexpr std::int64_t kPieceBytes = std::int64_t{1} << 20;
 
+// Of the values of a slice that have a hash of their own.
+constexpr std::int64_t kPartBytes = std::int64_t{4} << 20;
+
 Hdf5Type stored_type(DType dtype) {
   switch (dtype) {
     case DType::f64:
@@ -77,37 +80,72 @@ std::int64_t payload_of(const std::vector<SliceToWrite>& slices) {
   return bytes;
 }
 
-// Lays out the file and takes all the space it needs, so that a full disk shows before anything is
-// written.
-std::vector<Extent> prepare_file(const std::filesystem::path& path, const RankFileHeader& header,
-                                 const std::vector<SliceToWrite>& slices) {
-  try {
-    std::vector<Extent> extents = write_skeleton(path, header, slices);
-    const PosixFile file = PosixFile::open_for_writing(path);
-    file.allocate(file.size());
-    return extents;
-  } catch (const UserError& error) {
-    throw UserError(str(error.what(), " (", payload_of(slices), " bytes are needed for ",
-                        slices.size(), " tensors)"));
+// Goes through a file that libhdf5 has laid out, front to back, and fills in the values: every byte
+// is hashed while it is in the cache.
+class HashedFile {
+ public:
+  HashedFile(const std::filesystem::path& path, FileSystem& system)
+      : file_(PosixFile::open_for_writing(path, system)), size_(file_.size()) {
+    // Before anything is written, so that a full disk shows now.
+    file_.allocate(size_);
   }
-}
 
-std::string write_values(const PosixFile& file, const Extent& extent, const NamedTensor& named,
-                         Hasher128& file_hasher) {
-  const auto* values = static_cast<const std::byte*>(named.tensor.raw());
-  Hasher128 hasher;
-  try {
-    for (std::int64_t done = 0; done < extent.bytes; done += kPieceBytes) {
-      const std::int64_t bytes = std::min(kPieceBytes, extent.bytes - done);
-      hasher.update(values + done, static_cast<std::size_t>(bytes));
-      file_hasher.update(values + done, static_cast<std::size_t>(bytes));
-      file.write_at(extent.offset + done, values + done, bytes);
-    }
-  } catch (const UserError& error) {
-    throw UserError(str(error.what(), " (tensor '", named.name, "', ", extent.bytes, " bytes)"));
+  // libhdf5's own bytes from where the last values ended to `end`.
+  void pass_structure(std::int64_t end) {
+    FILIGREE_CHECK(end >= cursor_, "a dataset of ", file_.path(), " overlaps what lies before it");
+    read_in_pieces(file_, {cursor_, end - cursor_},
+                   [&](const std::byte* piece, std::int64_t bytes) {
+                     structure_.update(piece, static_cast<std::size_t>(bytes));
+                     whole_.update(piece, static_cast<std::size_t>(bytes));
+                   });
+    cursor_ = end;
   }
-  return hasher.digest();
-}
+  void pass_structure() { pass_structure(size_); }
+
+  WrittenSlice write_values(const NamedTensor& named) {
+    WrittenSlice written{cursor_, {}, 0, {}};
+    const Shape& shape = named.tensor.shape();
+    const std::int64_t rows = shape.rank() == 0 ? 1 : shape[0], bytes = named.tensor.bytes();
+    if (bytes == 0) return {cursor_, Hasher128().digest(), 0, {}};
+    const std::int64_t row_bytes = bytes / rows;
+    written.part_rows = std::clamp<std::int64_t>(kPartBytes / row_bytes, 1, rows);
+    const auto* values = static_cast<const std::byte*>(named.tensor.raw());
+    Hasher128 whole;
+    for (std::int64_t row = 0; row < rows; row += written.part_rows) {
+      const std::int64_t end = std::min(row + written.part_rows, rows) * row_bytes;
+      written.part_hashes.push_back(
+          write_part(values + row * row_bytes, end - row * row_bytes, whole));
+    }
+    written.hash = whole.digest();
+    if (written.part_hashes.size() == 1) written.part_hashes.clear();
+    return written;
+  }
+
+  SavedFile finish() {
+    FILIGREE_CHECK_EQ(cursor_, size_, file_.path());
+    file_.sync();
+    file_.close();
+    return {file_.path().filename(), size_, whole_.digest(), structure_.digest()};
+  }
+
+ private:
+  std::string write_part(const std::byte* values, std::int64_t bytes, Hasher128& slice) {
+    Hasher128 part;
+    for (std::int64_t done = 0; done < bytes; done += kPieceBytes) {
+      const std::int64_t count = std::min(kPieceBytes, bytes - done);
+      part.update(values + done, static_cast<std::size_t>(count));
+      slice.update(values + done, static_cast<std::size_t>(count));
+      whole_.update(values + done, static_cast<std::size_t>(count));
+      file_.write_at(cursor_, values + done, count);
+      cursor_ += count;
+    }
+    return part.digest();
+  }
+
+  PosixFile file_;
+  std::int64_t size_, cursor_ = 0;
+  Hasher128 whole_, structure_;
+};
 
 }  // namespace
 
@@ -144,36 +182,29 @@ std::string structure_hash(const PosixFile& file, std::vector<Extent> extents) {
 }
 
 WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankFileHeader& header,
-                                const std::vector<SliceToWrite>& slices) {
-  const std::string name = rank_file_name(header.rank);
-  const std::vector<Extent> extents = prepare_file(folder / name, header, slices);
-  PosixFile file = PosixFile::open_for_writing(folder / name);
-  const std::int64_t size = file.size();
-
-  WrittenRankFile written;
-  written.slices.resize(slices.size());
-  Hasher128 file_hasher;
-  std::int64_t cursor = 0;
-  const auto hash_up_to = [&](std::int64_t end) {
-    read_in_pieces(file, {cursor, end - cursor}, [&](const std::byte* piece, std::int64_t bytes) {
-      file_hasher.update(piece, static_cast<std::size_t>(bytes));
-    });
-  };
-  for (const std::size_t index : order_in_file(extents)) {
-    const Extent& extent = extents[index];
-    FILIGREE_CHECK_EQ(extent.bytes, slices[index].tensor->tensor.bytes(), slices[index].dataset);
-    FILIGREE_CHECK(extent.offset >= cursor, slices[index].dataset, " overlaps what lies before it");
-    hash_up_to(extent.offset);
-    written.slices[index] = {extent.offset,
-                             write_values(file, extent, *slices[index].tensor, file_hasher)};
-    cursor = extent.offset + extent.bytes;
+                                const std::vector<SliceToWrite>& slices, FileSystem& system) {
+  const std::filesystem::path path = folder / rank_file_name(header.rank);
+  const NamedTensor* writing = nullptr;
+  try {
+    const std::vector<Extent> extents = write_skeleton(path, header, slices);
+    HashedFile file(path, system);
+    WrittenRankFile written;
+    written.slices.resize(slices.size());
+    for (const std::size_t index : order_in_file(extents)) {
+      writing = slices[index].tensor;
+      FILIGREE_CHECK_EQ(extents[index].bytes, writing->tensor.bytes(), slices[index].dataset);
+      file.pass_structure(extents[index].offset);
+      written.slices[index] = file.write_values(*writing);
+    }
+    writing = nullptr;
+    file.pass_structure();
+    written.file = file.finish();
+    return written;
+  } catch (const UserError& error) {
+    throw UserError(str(error.what(),
+                        writing ? str(" (tensor '", writing->name, "')") : std::string(), " (",
+                        payload_of(slices), " bytes are needed for ", slices.size(), " tensors)"));
   }
-  hash_up_to(size);
-  FILIGREE_CHECK_EQ(file.size(), size, (folder / name).string());
-  written.file = {name, size, file_hasher.digest(), structure_hash(file, extents)};
-  file.sync();
-  file.close();
-  return written;
 }
 
 }  // namespace filigree

@@ -29,6 +29,8 @@ struct RankFileHeader {
 struct WrittenSlice {
   std::int64_t file_offset = 0;
   std::string hash;
+  std::int64_t part_rows = 0;  // as in SavedSlice
+  std::vector<std::string> part_hashes;
 };
 
 struct WrittenRankFile {
@@ -37,9 +39,9 @@ struct WrittenRankFile {
 };
 
 // Creates `folder`/rank_XXXXX.h5, reserves its space, writes and hashes it and flushes it to disk.
-// Throws UserError naming the file and the reason; on a full disk also the bytes that were needed.
+// Throws UserError naming the file and the reason, and the bytes that were needed.
 WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankFileHeader& header,
-                                const std::vector<SliceToWrite>& slices);
+                                const std::vector<SliceToWrite>& slices, FileSystem& system);
 
 // Where the values of a slice lie in a file.
 struct Extent {

@@ -19,6 +19,13 @@ Extent extent_of(const SavedSlice& slice, DType dtype) {
   return {slice.file_offset, slice.region.numel() * size_of(dtype)};
 }
 
+// Of the first dim; a scalar is one row.
+std::int64_t rows_of(const Region& region) { return region.rank == 0 ? 1 : region.extent(0); }
+
+struct Rows {
+  std::int64_t begin = 0, end = 0;
+};
+
 void check_size(const std::filesystem::path& path, std::int64_t expected) {
   std::error_code error;
   const auto size = std::filesystem::file_size(path, error);
@@ -48,9 +55,11 @@ struct CheckpointReader::State {
   std::vector<Extent> extents_in(std::size_t file) const;
   void check_structure(std::size_t file, const PosixFile& opened, const std::string& reason) const;
   void check_target(const NamedTensor& target, const SavedTensor& saved) const;
+  void read_part(const PosixFile& file, const SavedTensor& saved, const SavedSlice& slice,
+                 const Rows& part, const Region& wanted, std::byte* out, Hasher128& hasher) const;
   void read_slice(const std::string& name, const SavedTensor& saved, const SavedSlice& slice,
                   const Region& wanted, std::byte* out) const;
-  void verify_file(std::size_t file) const;
+  void verify_file(std::size_t file, const std::function<void(std::int64_t)>& progress) const;
   [[noreturn]] void damaged(const std::string& name, const SavedSlice& slice) const;
 };
 
@@ -111,20 +120,18 @@ void CheckpointReader::State::check_target(const NamedTensor& target,
       "the target of ", where, " reaches outside it");
 }
 
-void CheckpointReader::State::read_slice(const std::string& name, const SavedTensor& saved,
-                                         const SavedSlice& slice, const Region& wanted,
-                                         std::byte* out) const {
-  const PosixFile file = PosixFile::open_for_reading(path_of(slice.file));
-  check_structure(slice.file, file, str("reading tensor '", name, "'"));
+// Whole rows of the first dim at a time, so that memory is bounded and what was read is a region.
+void CheckpointReader::State::read_part(const PosixFile& file, const SavedTensor& saved,
+                                        const SavedSlice& slice, const Rows& part,
+                                        const Region& wanted, std::byte* out,
+                                        Hasher128& hasher) const {
   const Extent extent = extent_of(slice, saved.dtype);
-  // Whole rows of the first dim at a time, so that memory is bounded and a chunk is a region again.
-  const std::int64_t rows = slice.region.rank == 0 ? 1 : slice.region.extent(0);
-  const std::int64_t row_bytes = extent.bytes / rows;
-  const std::int64_t chunk_rows = std::clamp<std::int64_t>(kChunkBytes / row_bytes, 1, rows);
+  const std::int64_t row_bytes = extent.bytes / rows_of(slice.region);
+  const std::int64_t chunk_rows =
+      std::clamp<std::int64_t>(kChunkBytes / row_bytes, 1, part.end - part.begin);
   std::vector<std::byte> chunk(static_cast<std::size_t>(chunk_rows * row_bytes));
-  Hasher128 hasher;
-  for (std::int64_t row = 0; row < rows; row += chunk_rows) {
-    const std::int64_t count = std::min(chunk_rows, rows - row);
+  for (std::int64_t row = part.begin; row < part.end; row += chunk_rows) {
+    const std::int64_t count = std::min(chunk_rows, part.end - row);
     file.read_at(extent.offset + row * row_bytes, chunk.data(), count * row_bytes);
     hasher.update(chunk.data(), static_cast<std::size_t>(count * row_bytes));
     Region region = slice.region;
@@ -132,19 +139,44 @@ void CheckpointReader::State::read_slice(const std::string& name, const SavedTen
       region.begin[0] = slice.region.begin[0] + row;
       region.end[0] = region.begin[0] + count;
     }
-    copy_part(intersection(region, wanted), size_of(saved.dtype), chunk.data(), region, out,
-              wanted);
+    const Region both = intersection(region, wanted);
+    if (!both.empty()) copy_part(both, size_of(saved.dtype), chunk.data(), region, out, wanted);
   }
-  if (hasher.digest() != slice.hash) damaged(name, slice);
 }
 
-void CheckpointReader::State::verify_file(std::size_t file) const {
+// Only the parts that hold a wanted row; each against its own hash.
+void CheckpointReader::State::read_slice(const std::string& name, const SavedTensor& saved,
+                                         const SavedSlice& slice, const Region& wanted,
+                                         std::byte* out) const {
+  const PosixFile file = PosixFile::open_for_reading(path_of(slice.file));
+  check_structure(slice.file, file, str("reading tensor '", name, "'"));
+  const std::int64_t rows = rows_of(slice.region);
+  const bool in_parts = !slice.part_hashes.empty();
+  const std::int64_t part_rows = in_parts ? slice.part_rows : rows;
+  Rows needed{0, rows};
+  if (slice.region.rank > 0) {
+    const Region both = intersection(slice.region, wanted);
+    needed = {both.begin[0] - slice.region.begin[0], both.end[0] - slice.region.begin[0]};
+  }
+  for (std::int64_t part = needed.begin / part_rows; part * part_rows < needed.end; ++part) {
+    Hasher128 hasher;
+    read_part(file, saved, slice, {part * part_rows, std::min((part + 1) * part_rows, rows)},
+              wanted, out, hasher);
+    const std::string& expected =
+        in_parts ? slice.part_hashes[static_cast<std::size_t>(part)] : slice.hash;
+    if (hasher.digest() != expected) damaged(name, slice);
+  }
+}
+
+void CheckpointReader::State::verify_file(std::size_t file,
+                                          const std::function<void(std::int64_t)>& progress) const {
   const SavedFile& saved_file = manifest.files[file];
   check_size(path_of(file), saved_file.bytes);
   const PosixFile opened = PosixFile::open_for_reading(path_of(file));
   Hasher128 whole;
   read_in_pieces(opened, {0, saved_file.bytes}, [&](const std::byte* piece, std::int64_t bytes) {
     whole.update(piece, static_cast<std::size_t>(bytes));
+    progress(bytes);
   });
   if (whole.digest() == saved_file.hash) return;
   // Something is wrong; find what, to name it.
@@ -174,6 +206,8 @@ CheckpointReader::CheckpointReader(const std::filesystem::path& step_folder) {
   }
   state_ = std::move(state);
 }
+
+const CheckpointManifest& CheckpointReader::manifest() const { return state_->manifest; }
 
 const CheckpointInfo& CheckpointReader::info() const { return state_->manifest.info; }
 
@@ -222,9 +256,14 @@ void CheckpointReader::read(const NamedTensor& target) const {
                       saved.global_shape));
 }
 
-void CheckpointReader::verify() const {
+void CheckpointReader::verify(
+    const std::function<void(std::int64_t, std::int64_t)>& progress) const {
+  std::int64_t done = 0;
   for (std::size_t file = 0; file < state_->manifest.files.size(); ++file) {
-    state_->verify_file(file);
+    state_->verify_file(file, [&](std::int64_t bytes) {
+      done += bytes;
+      if (progress) progress(done, this->bytes());
+    });
   }
 }
 

@@ -1,7 +1,9 @@
-// save_checkpoint: the collective commit protocol.
+// CheckpointSave: the collective commit protocol.
 //
 // Between two collectives a rank only records what went wrong; the next collective tells everybody.
 // So no rank throws past a collective that the others wait in, and all ranks throw the same text.
+#include <cerrno>
+#include <cstring>
 #include <exception>
 #include <map>
 #include <random>
@@ -28,7 +30,7 @@ using Claims = std::vector<std::vector<SliceClaim>>;
 using Plan = std::vector<std::vector<std::size_t>>;
 
 // Room for what HDF5 and the manifest add, below which no save can succeed.
-constexpr std::uintmax_t kStructureBytes = 64 << 10;
+constexpr std::int64_t kStructureBytes = 64 << 10;
 
 // Runs `work` and returns what it threw as text, or "".
 template <class Work>
@@ -86,24 +88,25 @@ class TemporaryFolder {
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   ~TemporaryFolder() { remove(); }
 
-  void create(const fs::path& path) {
+  void create(const fs::path& path, FileSystem& system) {
     std::error_code error;
     fs::create_directories(path.parent_path(), error);
-    if (!error) fs::create_directory(path, error);
-    if (error) {
-      throw UserError(str("cannot create folder ", path.string(), ": ", error.message()));
+    if (error || system.make_folder(path) != 0) {
+      throw UserError(str("cannot create folder ", path.string(), ": ",
+                          error ? error.message() : std::strerror(errno)));
     }
     path_ = path;
+    system_ = &system;
   }
   void remove() noexcept {
-    if (path_.empty()) return;
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
+    if (!path_.empty()) system_->remove(path_);
     path_.clear();
   }
+  const fs::path& path() const { return path_; }
 
  private:
   fs::path path_;
+  FileSystem* system_ = nullptr;
 };
 
 std::int64_t payload_of(const Claims& claims, const Plan& plan) {
@@ -116,13 +119,11 @@ std::int64_t payload_of(const Claims& claims, const Plan& plan) {
 
 // Every rank reserves its space before it writes; this says it sooner and for all of them, and
 // before libhdf5 could meet a full disk. Where the system does not know, the ranks will find out.
-void check_free_space(const fs::path& folder, std::int64_t bytes) {
-  std::error_code unknown;
-  const auto space = fs::space(folder, unknown);
-  if (unknown || space.available >= static_cast<std::uintmax_t>(bytes) + kStructureBytes) return;
+void check_free_space(const fs::path& folder, std::int64_t bytes, FileSystem& system) {
+  const std::int64_t available = system.free_bytes(folder);
+  if (available < 0 || available >= bytes + kStructureBytes) return;
   throw UserError(str("No space left on device: ", bytes, " bytes are needed in ", folder.string(),
-                      " but ", space.available,
-                      " are free; free space there or keep fewer checkpoints"));
+                      " but ", available, " are free; free space there or keep fewer checkpoints"));
 }
 
 // A further slice of a tensor on the same rank gets a name of its own.
@@ -142,9 +143,12 @@ std::vector<SliceToWrite> slices_to_write(const std::vector<NamedTensor>& tensor
 std::string encode_report(const WrittenRankFile& written, const std::vector<SliceToWrite>& slices) {
   json list = json::array();
   for (std::size_t i = 0; i < slices.size(); ++i) {
+    const WrittenSlice& slice = written.slices[i];
     list.push_back({{"dataset", slices[i].dataset},
-                    {"file_offset", written.slices[i].file_offset},
-                    {"hash", written.slices[i].hash}});
+                    {"file_offset", slice.file_offset},
+                    {"hash", slice.hash},
+                    {"part_rows", slice.part_rows},
+                    {"part_hashes", slice.part_hashes}});
   }
   return json{{"name", written.file.name},
               {"bytes", written.file.bytes},
@@ -170,20 +174,21 @@ CheckpointManifest assemble(const std::string& id, const CheckpointInfo& info, c
       const SliceClaim& claim = claims[rank][plan[rank][i]];
       const json& slice = report.at("slices").at(i);
       manifest.tensors.at(claim.name)
-          .slices.push_back(
-              {rank, slice.at("dataset"), claim.region, slice.at("file_offset"), slice.at("hash")});
+          .slices.push_back({rank, slice.at("dataset"), claim.region, slice.at("file_offset"),
+                             slice.at("hash"), slice.at("part_rows"), slice.at("part_hashes")});
     }
   }
   return manifest;
 }
 
-void write_manifest(const fs::path& folder, const CheckpointManifest& manifest) {
+void write_manifest(const fs::path& folder, const CheckpointManifest& manifest,
+                    FileSystem& system) {
   const std::string text = to_text(manifest);
-  PosixFile file = PosixFile::create(folder / kManifestName);
+  PosixFile file = PosixFile::create(folder / kManifestName, system);
   file.write_at(0, text.data(), static_cast<std::int64_t>(text.size()));
   file.sync();
   file.close();
-  sync_folder(folder);
+  sync_folder(folder, system);
 }
 
 std::int64_t bytes_of(const CheckpointManifest& manifest) {
@@ -192,107 +197,129 @@ std::int64_t bytes_of(const CheckpointManifest& manifest) {
   return bytes;
 }
 
+}  // namespace
+
 // One save, as seen by one rank.
-class Save {
- public:
-  Save(const fs::path& folder, const CheckpointInfo& info, const std::vector<NamedTensor>& tensors,
-       Communicator& world, std::int64_t keep)
-      : folder_(folder), info_(info), tensors_(tensors), world_(world), keep_(keep) {}
+struct CheckpointSave::State {
+  fs::path folder;
+  CheckpointInfo info;
+  std::vector<NamedTensor> tensors;
+  Communicator& world;
+  RetentionRule rule;
+  std::set<std::int64_t>& intact;
+  FileSystem& system;
 
-  SavedCheckpoint run() {
-    agree_on_plan();
-    create_folder();
-    return publish_files(write_files());
+  TemporaryFolder temporary = {};  // rank 0's
+  std::string id = {};
+  Claims claims = {};
+  Plan plan = {};
+  // Of what was done since the last collective call: what went wrong, or the text for the others.
+  std::string failure = {}, report = {};
+  std::vector<std::string> reports = {};  // of all ranks' files
+
+  std::vector<std::string> agree() {
+    return gather_or_throw(world, info.step, std::exchange(failure, ""), std::exchange(report, ""),
+                           [this] { temporary.remove(); });
   }
-
- private:
-  std::vector<std::string> agree(const std::string& failure, const std::string& text) {
-    return gather_or_throw(world_, info_.step, failure, text, [this] { temporary_.remove(); });
-  }
-
-  void agree_on_plan() {
-    std::string own;
-    const std::string failure = failure_of([&] {
-      FILIGREE_CHECK(keep_ >= 1, "keep is ", keep_);
-      FILIGREE_CHECK(info_.step >= 0, "step is ", info_.step);
-      own = encode_claims(claims_of(tensors_));
-    });
-    for (const std::string& text : agree(failure, own)) claims_.push_back(decode_claims(text));
-    // The same input everywhere, hence the same plan or the same error everywhere.
-    const std::string unplannable = failure_of([&] { plan_ = plan_writes(claims_); });
-    if (!unplannable.empty()) throw UserError(not_saved(info_.step) + unplannable);
-  }
-
-  void create_folder() {
-    std::string failure;
-    if (world_.rank() == 0) {
-      id_ = new_id();
-      failure = failure_of([&] {
-        temporary_.create(temporary_path());
-        check_free_space(folder_, payload_of(claims_, plan_));
-      });
-    }
-    id_ = agree(failure, id_).front();
-  }
-
   fs::path temporary_path() const {
-    return folder_ / temporary_folder_name(info_.step, id_.substr(0, 8));
+    return folder / temporary_folder_name(info.step, id.substr(0, 8));
   }
-
-  std::vector<std::string> write_files() {
-    std::string report;
-    const std::string failure = failure_of([&] {
-      const auto slices = slices_to_write(tensors_, plan_[static_cast<std::size_t>(world_.rank())]);
-      const RankFileHeader header{id_, info_.step, world_.rank(), world_.size()};
-      report = encode_report(write_rank_file(temporary_path(), header, slices), slices);
-    });
-    return agree(failure, report);
-  }
-
-  SavedCheckpoint publish_files(const std::vector<std::string>& reports) {
-    SavedCheckpoint saved;
-    saved.folder = folder_ / step_folder_name(info_.step);
-    std::string failure, text;
-    if (world_.rank() == 0) {
-      failure = failure_of([&] {
-        const CheckpointManifest manifest = assemble(id_, info_, claims_, plan_, reports);
-        write_manifest(temporary_path(), manifest);
-        publish(temporary_path(), saved.folder);
-        text = json{{"bytes", bytes_of(manifest)}, {"warnings", retire()}}.dump();
-      });
-    }
-    const json result = json::parse(agree(failure, text).front());
-    saved.bytes = result.at("bytes").get<std::int64_t>();
-    saved.warnings = result.at("warnings").get<std::vector<std::string>>();
-    return saved;
-  }
-
-  // The new checkpoint is safe by now: trouble with old ones is no failure.
-  std::vector<std::string> retire() {
-    std::vector<std::string> warnings;
-    const std::string failure =
-        failure_of([&] { warnings = retire_checkpoints(folder_, info_.step, keep_); });
-    if (!failure.empty()) warnings.push_back(failure);
-    return warnings;
-  }
-
-  const fs::path& folder_;
-  const CheckpointInfo& info_;
-  const std::vector<NamedTensor>& tensors_;
-  Communicator& world_;
-  const std::int64_t keep_;
-  TemporaryFolder temporary_;  // rank 0's
-  std::string id_;
-  Claims claims_;
-  Plan plan_;
+  void agree_on_plan();
+  void create_folder();
+  std::vector<std::string> retire();
 };
 
-}  // namespace
+void CheckpointSave::State::agree_on_plan() {
+  failure = failure_of([&] {
+    FILIGREE_CHECK(rule.keep >= 1, "keep is ", rule.keep);
+    FILIGREE_CHECK(info.step >= 0, "step is ", info.step);
+    report = encode_claims(claims_of(tensors));
+  });
+  for (const std::string& text : agree()) claims.push_back(decode_claims(text));
+  // The same input everywhere, hence the same plan or the same error everywhere.
+  const std::string unplannable = failure_of([&] { plan = plan_writes(claims); });
+  if (!unplannable.empty()) throw UserError(not_saved(info.step) + unplannable);
+}
+
+void CheckpointSave::State::create_folder() {
+  if (world.rank() == 0) {
+    report = id = new_id();
+    failure = failure_of([&] {
+      temporary.create(temporary_path(), system);
+      check_free_space(folder, payload_of(claims, plan), system);
+    });
+  }
+  id = agree().front();
+}
+
+// The new checkpoint is safe by now: trouble with old ones is no failure.
+std::vector<std::string> CheckpointSave::State::retire() {
+  std::vector<std::string> warnings;
+  const std::string trouble = failure_of([&] {
+    intact.insert(info.step);
+    const auto superseded = superseded_steps(folder, rule, info.step, intact);
+    warnings = remove_checkpoints(folder, superseded, system);
+    for (const std::int64_t step : superseded) intact.erase(step);
+  });
+  if (!trouble.empty()) warnings.push_back(trouble);
+  return warnings;
+}
+
+CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
+                               std::vector<NamedTensor> tensors, Communicator& world,
+                               RetentionRule rule, std::set<std::int64_t>& intact,
+                               FileSystem& system)
+    : state_(new State{std::move(folder), std::move(info), std::move(tensors), world, rule, intact,
+                       system}) {
+  state_->agree_on_plan();
+  state_->create_folder();
+}
+
+CheckpointSave::~CheckpointSave() = default;
+
+void CheckpointSave::write() {
+  State& save = *state_;
+  save.failure = failure_of([&] {
+    const auto slices =
+        slices_to_write(save.tensors, save.plan[static_cast<std::size_t>(save.world.rank())]);
+    const RankFileHeader header{save.id, save.info.step, save.world.rank(), save.world.size()};
+    save.report =
+        encode_report(write_rank_file(save.temporary_path(), header, slices, save.system), slices);
+  });
+  save.tensors.clear();
+}
+
+void CheckpointSave::gather() { state_->reports = state_->agree(); }
+
+void CheckpointSave::publish() {
+  State& save = *state_;
+  if (save.world.rank() != 0) return;
+  save.failure = failure_of([&] {
+    const CheckpointManifest manifest =
+        assemble(save.id, save.info, save.claims, save.plan, save.reports);
+    write_manifest(save.temporary_path(), manifest, save.system);
+    filigree::publish(save.temporary_path(), save.folder / step_folder_name(save.info.step),
+                      save.system);
+    save.report = json{{"bytes", bytes_of(manifest)}, {"warnings", save.retire()}}.dump();
+  });
+}
+
+SavedCheckpoint CheckpointSave::finish() {
+  const json result = json::parse(state_->agree().front());
+  return {state_->folder / step_folder_name(state_->info.step),
+          result.at("bytes").get<std::int64_t>(),
+          result.at("warnings").get<std::vector<std::string>>()};
+}
 
 SavedCheckpoint save_checkpoint(const fs::path& folder, const CheckpointInfo& info,
                                 const std::vector<NamedTensor>& tensors, Communicator& world,
-                                std::int64_t keep) {
-  return Save(folder, info, tensors, world, keep).run();
+                                const RetentionRule& rule, FileSystem& system) {
+  std::set<std::int64_t> intact;
+  CheckpointSave save(folder, info, tensors, world, rule, intact, system);
+  save.write();
+  save.gather();
+  save.publish();
+  return save.finish();
 }
 
 }  // namespace filigree

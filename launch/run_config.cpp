@@ -197,7 +197,18 @@ void add_train(Options& options, TrainConfig& train) {
 void add_sections(Options& options, RunConfig& config) {
   options.add("checkpoint.every", &config.checkpoint.every,
               count("between checkpoints; 0: at the end only", "steps", 0));
-  options.add("checkpoint.keep", &config.checkpoint.keep, count("newest checkpoints kept", "", 1));
+  options.add(
+      "checkpoint.keep", &config.checkpoint.keep,
+      count("newest checkpoints kept; the last two that are intact stay in any case", "", 1));
+  options.add("checkpoint.keep_every", &config.checkpoint.keep_every,
+              count("checkpoints of steps that are a multiple of it are kept for good; 0: none",
+                    "steps", 0));
+  options.add("checkpoint.background", &config.checkpoint.background,
+              {.description = "training goes on while a checkpoint is written, from a copy in host "
+                              "memory; false: it waits, without the copy"});
+  options.add(
+      "checkpoint.when_busy", &config.checkpoint.when_busy,
+      choice("a checkpoint is due while the one before is being written", {"wait", "skip"}));
   options.add("parallel.tensor", &config.parallel.tensor,
               count("ranks that split every layer; the other ranks are data parallel", "ranks", 1));
 }

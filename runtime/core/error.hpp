@@ -19,6 +19,7 @@ std::string str(const Parts&... parts) {
 
 namespace exit_code {
 inline constexpr int kOk = 0;
+inline constexpr int kDifferent = 1;  // what was compared is not the same
 inline constexpr int kUserError = 2;
 inline constexpr int kInternalError = 70;
 inline constexpr int kInterrupted = 75;  // checkpointed after a signal: requeue me

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <system_error>
 
@@ -21,19 +20,19 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
+void write_file_atomically(const std::filesystem::path& path, std::string_view bytes,
+                           FileSystem& system) {
   std::filesystem::path temporary = path;
   temporary += str(".tmp.", ::getpid());
-  std::error_code ignored;
-  std::filesystem::remove(temporary, ignored);  // of an earlier process with our id
+  system.remove(temporary);  // of an earlier process with our id
   try {
-    PosixFile file = PosixFile::create(temporary);
+    PosixFile file = PosixFile::create(temporary, system);
     file.write_at(0, bytes.data(), static_cast<std::int64_t>(bytes.size()));
     file.sync();
     file.close();
-    rename_durably(temporary, path);
+    rename_durably(temporary, path, system);
   } catch (...) {
-    std::filesystem::remove(temporary, ignored);
+    system.remove(temporary);
     throw;
   }
 }
@@ -54,11 +53,11 @@ std::string read_file(const std::filesystem::path& path, std::int64_t most_bytes
   return bytes;
 }
 
-void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const int synced = descriptor < 0 ? -1 : ::fsync(descriptor);
+void sync_folder(const std::filesystem::path& folder, FileSystem& system) {
+  const int descriptor = uninterrupted([&] { return system.open(folder, O_RDONLY | O_DIRECTORY); });
+  const int synced = descriptor < 0 ? -1 : uninterrupted([&] { return system.sync(descriptor); });
   const int error = errno;
-  if (descriptor >= 0) ::close(descriptor);
+  if (descriptor >= 0) system.close(descriptor);
   // Some network file systems have no fsync for folders; their renames are as lasting as they get.
   if (synced != 0 && error != EINVAL && error != ENOTSUP) {
     throw UserError(
@@ -66,12 +65,13 @@ void sync_folder(const std::filesystem::path& folder) {
   }
 }
 
-void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
-  if (std::rename(from.c_str(), to.c_str()) != 0) {
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to,
+                    FileSystem& system) {
+  if (system.rename(from, to) != 0) {
     throw UserError(
         str("cannot rename ", from.string(), " to ", to.string(), ": ", std::strerror(errno)));
   }
-  sync_folder(folder_of(to));
+  sync_folder(folder_of(to), system);
 }
 
 }  // namespace filigree

@@ -4,15 +4,23 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "runtime/storage/file_system.hpp"
+
 namespace filigree {
 
 // Every function throws UserError naming the file, the operation and the system's reason. read_at
 // and write_at move exactly the bytes asked for and may be called from several threads at once.
+// `system` must outlive the file.
 class PosixFile {
  public:
-  static PosixFile open_for_reading(const std::filesystem::path& path);
-  static PosixFile open_for_writing(const std::filesystem::path& path);  // an existing file
-  static PosixFile create(const std::filesystem::path& path);            // must not exist
+  static PosixFile open_for_reading(const std::filesystem::path& path,
+                                    FileSystem& system = posix_file_system());
+  // An existing file.
+  static PosixFile open_for_writing(const std::filesystem::path& path,
+                                    FileSystem& system = posix_file_system());
+  // Must not exist.
+  static PosixFile create(const std::filesystem::path& path,
+                          FileSystem& system = posix_file_system());
 
   PosixFile(PosixFile&& other) noexcept;
   PosixFile& operator=(PosixFile&& other) noexcept;
@@ -34,7 +42,8 @@ class PosixFile {
   void close();
 
  private:
-  PosixFile(std::filesystem::path path, int descriptor);
+  PosixFile(std::filesystem::path path, int flags, const char* operation, FileSystem& system);
+  FileSystem* system_;
   std::filesystem::path path_;
   int descriptor_ = -1;
 };

@@ -51,8 +51,11 @@ struct TrainConfig {
 };
 
 struct CheckpointConfig {
-  std::int64_t every = 0;  // steps; 0: at the end only
-  std::int64_t keep = 3;   // newest checkpoints kept
+  std::int64_t every = 0;          // steps; 0: at the end only
+  std::int64_t keep = 3;           // newest checkpoints kept
+  std::int64_t keep_every = 0;     // those whose step is a multiple of it are kept too; 0: none
+  bool background = true;          // training goes on while a checkpoint is written
+  std::string when_busy = "wait";  // wait | skip: a save is due while one is being written
 };
 
 struct RunConfig {

@@ -9,8 +9,10 @@
 
 namespace filigree {
 
-// Parameters, gradients and optimizer state of this rank.
-std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer);
+// Parameters, gradients and optimizer state of this rank, and the host's copy of what is saved
+// where that happens in the background.
+std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer,
+                                 bool background_saves);
 // The most that was in use at once, by use.
 std::string peak_memory_table(const CachingAllocator& allocator);
 

@@ -110,6 +110,17 @@ nlohmann::ordered_json to_json(const ValidationReport& report) {
   return line;
 }
 
+nlohmann::ordered_json to_json(const CheckpointReport& report) {
+  Json line{{"kind", "checkpoint"}, {"step", report.step}};
+  if (report.failure.empty())
+    line["bytes"] = report.bytes;
+  else
+    line["failure"] = report.failure;
+  line["timing"] =
+      Json{{"pause_seconds", report.pause_seconds}, {"total_seconds", report.total_seconds}};
+  return line;
+}
+
 void add_layers(std::vector<LayerStatistics>& sums, const std::vector<LayerStatistics>& more) {
   FILIGREE_CHECK_EQ(sums.size(), more.size(), "measured layers");
   for (std::size_t i = 0; i < sums.size(); ++i) sums[i].add(more[i]);
@@ -151,7 +162,8 @@ MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t 
     const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (row.is_discarded() || !row.is_object()) break;
     const Json of_step = row.value("step", Json(0));
-    if (!of_step.is_number_integer() || of_step > step) break;
+    if (!of_step.is_number_integer()) break;
+    if (of_step > step) continue;  // not the end: a checkpoint's line may follow
     kept += line + '\n';
   }
   in.close();
@@ -161,6 +173,7 @@ MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t 
 
 void MetricsFile::write(const StepReport& report) { write_line(to_json(report)); }
 void MetricsFile::write(const ValidationReport& report) { write_line(to_json(report)); }
+void MetricsFile::write(const CheckpointReport& report) { write_line(to_json(report)); }
 
 void MetricsFile::write_line(const nlohmann::ordered_json& line) {
   out_ << line.dump() << '\n' << std::flush;

@@ -54,20 +54,30 @@ struct ValidationReport {
   std::vector<LayerStatistics> layers = {};  // empty where they were not measured
 };
 
+// A checkpoint that was saved, or was not.
+struct CheckpointReport {
+  std::int64_t step = 0;  // of the checkpoint; its line may come after those of later steps
+  std::int64_t bytes = 0;
+  std::string failure;  // "": it was saved
+  double pause_seconds = 0, total_seconds = 0;
+};
+
 inline constexpr int kMetricsSchema = 1;
 
 // One JSON object per line, `kind` says which: "run" (the first line: schema, configuration hash),
-// "step", "validation". Values that are not finite are null. Every line is flushed when written.
+// "step", "validation", "checkpoint". Values that are not finite are null. Every line is flushed
+// when written.
 class MetricsFile {
  public:
   // Starts the file. Throws UserError when it cannot be written.
   static MetricsFile create(const std::filesystem::path& file, const std::string& config_hash);
   // Continues after `step`: lines of later steps and a torn last line, left by a run that died
-  // after its last checkpoint, are cut off.
+  // after its last checkpoint, are removed.
   static MetricsFile resume(const std::filesystem::path& file, std::int64_t step);
 
   void write(const StepReport& report);
   void write(const ValidationReport& report);
+  void write(const CheckpointReport& report);
 
  private:
   MetricsFile(const std::filesystem::path& file, std::ios::openmode mode);
@@ -79,6 +89,7 @@ class MetricsFile {
 
 nlohmann::ordered_json to_json(const StepReport& report);
 nlohmann::ordered_json to_json(const ValidationReport& report);
+nlohmann::ordered_json to_json(const CheckpointReport& report);
 
 // "step 120/1000 | loss 3.4512 | lr 2.97e-03 | grad 0.812 | 45.3k tok/s | 2.0 TFLOP/s | 312.0 MiB |
 // eta ...

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "checkpoint/saver.hpp"
 #include "data_pipeline/manifest.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/training/agreement.hpp"
@@ -45,6 +46,10 @@ class Trainer {
   void stop_if_stuck(const StepReport& step);
   void validate();
   void save();
+  void save_and_wait();
+  std::optional<SaveReport> start_save();
+  void conclude(const SaveReport& report);
+  CheckpointInfo checkpoint_info() const;
   void print_comparison(const EvaluationResult& result) const;
   EvaluationOptions evaluation_options() const;
 
@@ -58,6 +63,7 @@ class Trainer {
   std::optional<CheckpointReader> checkpoint_;  // to start from; closed once read
   std::optional<TrainingEngine> engine_;
   std::optional<MetricsFile> metrics_;  // rank 0 only
+  std::optional<CheckpointSaver> saver_;
   TrainingState state_;
   std::int64_t saved_step_ = 0;  // of the newest checkpoint; 0: none
   std::int64_t first_step_ = 0;  // steps done before this process started
@@ -85,6 +91,11 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
     engine_->parameters_initialised();
   engine_->optimizer().set_updates(state_.updates);
   checkpoint_.reset();
+  saver_.emplace(directory_->checkpoints(), mesh_.world(),
+                 CheckpointSaver::Options{{config_.checkpoint.keep, config_.checkpoint.keep_every},
+                                          config_.checkpoint.background,
+                                          job_.threads,
+                                          job_.checkpoint_files});
 }
 
 // Everything that can go wrong before memory is allocated, and the same on every rank.
@@ -167,7 +178,6 @@ void Trainer::take_up() {
   const std::string newest = newest_verified();
   agree(mesh_.world(), [&] {
     checkpoint_.emplace(newest);
-    check_same_layout(checkpoint_->info(), mesh_.shape());
     const TrainingState saved = training_state(checkpoint_->info(), newest);
     check_same_data(saved, state_.dataset_hash, state_.tokenizer_hash, config_.data.path);
     check_resumable(checkpoint_->info().config.at("text").get<std::string>(), job_.config_text,
@@ -177,6 +187,10 @@ void Trainer::take_up() {
                           config_.train.steps, " steps; extend it with --train.steps N"));
     state_ = saved;
   });
+  const MeshShape& saved_on = checkpoint_->info().mesh;
+  if (saved_on != mesh_.shape())
+    log_->info("the checkpoint was saved on layout ", saved_on.name(), " and goes on on ",
+               mesh_.shape().name(), ": the same run but for rounding");
   saved_step_ = first_step_ = state_.step;
   agree_on_first(mesh_.world(), [&] {
     write_config();
@@ -192,12 +206,14 @@ TrainingOutcome Trainer::run() {
   if (!config_.train.init_from.empty())
     log_->info("weights of step 0 from ", config_.train.init_from);
   if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
-  log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer()));
+  log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer(),
+                                  config_.checkpoint.background));
   LoaderSource source(data_->train, config_, mesh_, state_.step);
   started_ = Clock::now();
   while (state_.step < config_.train.steps) {
     const StepReport step = one_step(source);
     report(step);
+    if (const auto saved = saver_->poll()) conclude(*saved);
     stop_if_stuck(step);
     if (state_.step == first_step_ + 1) log_->info(peak_memory_table(*allocator_));
     const bool last = state_.step == config_.train.steps;
@@ -207,7 +223,11 @@ TrainingOutcome Trainer::run() {
     // A streak of skipped steps has nothing new to save, and must not push the last good checkpoint
     // out.
     const bool progressed = state_.skipped_in_a_row == 0;
-    if (last || stop || (progressed && due(config_.checkpoint.every))) save();
+    if (last || stop) {
+      save_and_wait();
+    } else if (progressed && due(config_.checkpoint.every)) {
+      save();
+    }
     if (job_.on_step) job_.on_step(step);
     if (stop && !last) return TrainingOutcome::interrupted;
   }
@@ -280,6 +300,7 @@ void Trainer::stop_if_stuck(const StepReport& step) {
   log_->warning("step ", state_.step, " skipped: loss ", step.loss, ", gradient norm ",
                 step.gradient_norm, "; skipped in a row: ", state_.skipped_in_a_row);
   if (state_.skipped_in_a_row <= config_.train.max_skipped_steps) return;
+  if (saver_->busy()) conclude(saver_->finish());
   throw AgreedError(str(
       "loss or gradient was not finite in ", state_.skipped_in_a_row, " steps in a row up to step ",
       state_.step, " (allowed: train.max_skipped_steps = ", config_.train.max_skipped_steps,
@@ -340,23 +361,56 @@ void Trainer::print_comparison(const EvaluationResult& result) const {
              ", unigram model of the same text ", fixed(unigram.perplexity, 2));
 }
 
-void Trainer::save() {
+CheckpointInfo Trainer::checkpoint_info() const {
   CheckpointInfo info;
   info.step = state_.step;
   info.mesh = mesh_.shape();
   info.config_hash = job_.config_hash;
   info.state = to_json(state_);
   info.config = {{"text", job_.config_text}};
-  try {
-    save_checkpoint(
-        directory_->checkpoints(), info,
-        training_tensors(engine_->parameters(), engine_->optimizer(), engine_->context()),
-        mesh_.world(), config_.checkpoint.keep);
-  } catch (const UserError& error) {
-    throw AgreedError(error.what());  // save_checkpoint fails on all ranks alike
+  return info;
+}
+
+// Once the one before has ended.
+std::optional<SaveReport> Trainer::start_save() {
+  if (saver_->busy()) conclude(saver_->finish());
+  return saver_->start(
+      checkpoint_info(),
+      training_tensors(engine_->parameters(), engine_->optimizer(), engine_->context()));
+}
+
+void Trainer::save() {
+  if (saver_->busy() && config_.checkpoint.when_busy == "skip") {
+    log_->warning("no checkpoint of step ", state_.step,
+                  ": the one before is still being written (checkpoint.when_busy = skip)");
+    return;
   }
-  saved_step_ = state_.step;
-  log_->info("saved checkpoint of step ", state_.step, " in ", directory_->checkpoints().string());
+  if (const auto ended = start_save()) conclude(*ended);
+}
+
+// There is no later checkpoint to make good for this one.
+void Trainer::save_and_wait() {
+  std::optional<SaveReport> ended = start_save();
+  if (!ended) ended = saver_->finish();
+  conclude(*ended);
+  if (ended->failed()) throw AgreedError(ended->failure);
+}
+
+// All ranks have the same report.
+void Trainer::conclude(const SaveReport& report) {
+  if (metrics_)
+    metrics_->write(CheckpointReport{report.step, report.saved.bytes, report.failure,
+                                     report.pause_seconds, report.total_seconds});
+  for (const std::string& warning : report.saved.warnings) log_->warning(warning);
+  if (report.failed()) {
+    log_->warning(report.failure, "; newest checkpoint: ",
+                  saved_step_ == 0 ? str("none") : str("step ", saved_step_));
+    return;
+  }
+  saved_step_ = report.step;
+  log_->info("saved checkpoint of step ", report.step, " in ", directory_->checkpoints().string(),
+             " (", readable_bytes(static_cast<double>(report.saved.bytes)), ", paused for ",
+             fixed(report.pause_seconds, 3), " s of ", fixed(report.total_seconds, 3), ')');
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "data_pipeline/token_dataset.hpp"
 #include "runtime/core/log.hpp"
+#include "runtime/storage/file_system.hpp"
 #include "runtime/training/config.hpp"
 #include "runtime/training/metrics.hpp"
 
@@ -22,6 +23,7 @@ struct TrainingJob {
   std::string default_config_text;
   bool resume = false;  // continue the run from its newest checkpoint instead of starting it
   int threads = 1;      // OpenMP threads of this rank
+  FileSystem* checkpoint_files = &posix_file_system();  // what checkpoints are written through
 
   LogLevel console_level = LogLevel::info;         // of rank 0; every rank logs to run/logs/
   std::function<bool()> stop_requested;            // asked on every rank at the end of every step
@@ -42,7 +44,8 @@ struct TrainingData {
 RunConfig resolve(const RunConfig& config, int world_size, std::int64_t vocabulary);
 
 // Trains until config.train.steps are done, or until any rank is asked to stop; the run is saved in
-// both cases. A problem that all ranks agree on is an AgreedError; any other exception is this
+// both cases, and it is an error where it cannot be. A checkpoint in between that cannot be saved
+// is a warning. A problem that all ranks agree on is an AgreedError; any other exception is this
 // rank's alone. Collective.
 TrainingOutcome train(const TrainingJob& job, const std::shared_ptr<Communicator>& world);
 

@@ -9,13 +9,24 @@
 namespace filigree {
 namespace {
 
-// What does not change the numbers of a run, besides its length.
-constexpr std::array<std::string_view, 12> kMayChange = {
-    "data.path", "train.steps", "train.log_every", "train.check_lists", "train.validate_every",
-    "train.validation_tokens", "train.max_skipped_steps", "train.collective_timeout",
-    "train.threads", "checkpoint.every", "checkpoint.keep",
-    // The layout has its own check with its own words.
-    "parallel.tensor"};
+// What does not change the numbers of a run but for rounding, besides its length. The number of
+// ranks is no option: a run goes on with as many as it is started with.
+constexpr std::array<std::string_view, 16> kMayChange = {"data.path",
+                                                         "train.steps",
+                                                         "train.log_every",
+                                                         "train.check_lists",
+                                                         "train.validate_every",
+                                                         "train.validation_tokens",
+                                                         "train.max_skipped_steps",
+                                                         "train.collective_timeout",
+                                                         "train.threads",
+                                                         "train.micro_batch",
+                                                         "checkpoint.every",
+                                                         "checkpoint.keep",
+                                                         "checkpoint.keep_every",
+                                                         "checkpoint.background",
+                                                         "checkpoint.when_busy",
+                                                         "parallel.tensor"};
 
 std::string trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\r");
@@ -118,15 +129,6 @@ void load_parameters(const CheckpointReader& reader, const ParameterStore& store
   store.refresh_compute(context);
 }
 
-void check_same_layout(const CheckpointInfo& info, const MeshShape& now) {
-  if (info.mesh == now) return;
-  throw UserError(str("the checkpoint of step ", info.step, " was saved on layout ",
-                      info.mesh.name(), " (", info.mesh.world(),
-                      " ranks) and cannot be resumed on ", now.name(), " (", now.world(),
-                      " ranks) yet; start ", info.mesh.world(), " ranks with --parallel.tensor ",
-                      info.mesh.tensor));
-}
-
 void check_same_data(const TrainingState& saved, const std::string& dataset_hash,
                      const std::string& tokenizer_hash, const std::filesystem::path& data) {
   if (saved.tokenizer_hash != tokenizer_hash)
@@ -153,8 +155,7 @@ void check_resumable(const std::string& saved_config, const std::string& new_con
   }
   if (differences.empty()) return;
   std::string allowed;
-  for (const std::string_view key : kMayChange)
-    if (!key.starts_with("parallel.")) allowed += str(allowed.empty() ? "" : ", ", key);
+  for (const std::string_view key : kMayChange) allowed += str(allowed.empty() ? "" : ", ", key);
   throw UserError(str("resuming with other options would not continue the same run: ", differences,
                       "; what may change: ", allowed));
 }

@@ -43,8 +43,7 @@ void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engin
 void load_parameters(const CheckpointReader& reader, const ParameterStore& store,
                      ExecutionContext& context);
 
-// Throws UserError that says what differs: the layout, the data or the tokenizer.
-void check_same_layout(const CheckpointInfo& info, const MeshShape& now);
+// Throws UserError that says what differs: the data or the tokenizer.
 void check_same_data(const TrainingState& saved, const std::string& dataset_hash,
                      const std::string& tokenizer_hash, const std::filesystem::path& data);
 

@@ -29,7 +29,7 @@ fs::path save(const fs::path& folder, std::int64_t step, std::uint64_t seed = 1)
     save_checkpoint(folder, info_of(step, 1, 2),
                     {shard_of(global(0, seed), 0, 2, world->rank()),
                      shard_of(global(1, seed), 1, 2, world->rank())},
-                    *world, 10);
+                    *world, {.keep = 10});
   });
   return folder / step_folder_name(step);
 }
@@ -97,7 +97,7 @@ TEST_F(Damage, FlippedBitInTheHdf5Structure) {
 
 TEST_F(Damage, NoFlippedBitIsSilent) {
   const Philox philox(11, RandomPurpose::test, 0);
-  for (std::uint64_t round = 0; round < 150; ++round) {
+  for (std::uint64_t round = 0; round < 1000; ++round) {
     const auto draw = philox.bits(round);
     const std::string name = round % 3 == 0   ? "manifest.json"
                              : round % 3 == 1 ? "rank_00000.h5"

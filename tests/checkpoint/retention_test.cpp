@@ -1,5 +1,6 @@
 #include <fstream>
 
+#include "runtime/storage/atomic_file.hpp"
 #include "tests/checkpoint/checkpoint_helpers.hpp"
 
 namespace filigree {
@@ -14,10 +15,16 @@ const GlobalTensor& weights() {
 
 SavedCheckpoint save(const fs::path& folder, std::int64_t step, std::int64_t keep) {
   const auto world = self_communicator();
-  return save_checkpoint(folder, info_of(step), {whole_of(weights())}, *world, keep);
+  return save_checkpoint(folder, info_of(step), {whole_of(weights())}, *world, {.keep = keep});
 }
 
 using Names = std::vector<std::string>;
+
+void flip_last_byte(const fs::path& file) {
+  std::string content = read_file(file);
+  content.back() = static_cast<char>(content.back() ^ 1);
+  std::ofstream(file, std::ios::binary | std::ios::trunc) << content;
+}
 
 TEST(Retention, KeepsTheNewest) {
   const ScratchFolder scratch;
@@ -25,15 +32,33 @@ TEST(Retention, KeepsTheNewest) {
   EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000001", "step_00000002", "step_00000010"}));
   save(scratch.path(), 11, 2);
   EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000010", "step_00000011"}));
-  save(scratch.path(), 12, 1);
-  EXPECT_EQ(names_in(scratch.path()), Names{"step_00000012"});
+}
+
+TEST(Retention, KeepsMultiplesForGood) {
+  const ScratchFolder scratch;
+  const auto world = self_communicator();
+  for (std::int64_t step = 5; step <= 45; step += 5)
+    save_checkpoint(scratch.path(), info_of(step), {whole_of(weights())}, *world,
+                    {.keep = 2, .every = 20});
+  EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000020", "step_00000040", "step_00000045"}));
 }
 
 TEST(Retention, NeverRemovesTheOneJustWritten) {
   const ScratchFolder scratch;
   for (const std::int64_t step : {20, 30}) save(scratch.path(), step, 5);
   save(scratch.path(), 10, 1);  // a run that went back
-  EXPECT_EQ(names_in(scratch.path()), Names{"step_00000010"});
+  EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000010", "step_00000030"}));
+}
+
+TEST(Retention, NeverRemovesTheLastTwoThatAreIntact) {
+  const ScratchFolder scratch;
+  for (const std::int64_t step : {1, 2, 3, 4}) save(scratch.path(), step, 9);
+  for (const char* damaged : {"step_00000003", "step_00000004"})
+    flip_last_byte(scratch.path() / damaged / "rank_00000.h5");
+  save(scratch.path(), 5, 1);
+  // 4 and 3 open, and would do for a rule that does not look inside.
+  EXPECT_EQ(names_in(scratch.path()),
+            (Names{"step_00000002", "step_00000003", "step_00000004", "step_00000005"}));
 }
 
 TEST(Retention, DoesNotCountOrTouchWhatCannotBeOpened) {

@@ -1,5 +1,6 @@
 #include <atomic>
 
+#include "checkpoint/manifest.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/storage/hdf5_file.hpp"
 #include "runtime/storage/posix_file.hpp"
@@ -43,8 +44,8 @@ std::vector<NamedTensor> layout(const std::vector<GlobalTensor>& model, int size
 fs::path save_layout(const fs::path& folder, const std::vector<GlobalTensor>& model, int ranks) {
   fs::path published;
   run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
-    const SavedCheckpoint saved = save_checkpoint(folder, info_of(200, 1, ranks),
-                                                  layout(model, ranks, world->rank()), *world, 1);
+    const SavedCheckpoint saved = save_checkpoint(
+        folder, info_of(200, 1, ranks), layout(model, ranks, world->rank()), *world, {.keep = 1});
     if (world->rank() == 0) published = saved.folder;
   });
   return published;
@@ -88,7 +89,8 @@ TEST(RoundTrip, AnyBoxOfATensorIsReadFromAnyCut) {
     const ShardRange columns = shard_range(10, 2, world->rank() % 2);
     region.begin[0] = rows.begin, region.end[0] = rows.end;
     region.begin[1] = columns.begin, region.end[1] = columns.end;
-    save_checkpoint(scratch.path(), info_of(1, 1, 4), {slice_of(global, region)}, *world, 1);
+    save_checkpoint(scratch.path(), info_of(1, 1, 4), {slice_of(global, region)}, *world,
+                    {.keep = 1});
   });
   const CheckpointReader reader(scratch.path() / "step_00000001");
   const Philox philox(3, RandomPurpose::test, 0);
@@ -112,7 +114,7 @@ TEST(RoundTrip, SeveralSlicesOfATensorOnOneRank) {
     for (const std::int64_t part : {0, 4, 8}) {
       slices.push_back(slice_of(global, region_of({2, 5}, {part + 2 * world->rank(), 0})));
     }
-    save_checkpoint(scratch.path(), info_of(1, 1, 2), slices, *world, 1);
+    save_checkpoint(scratch.path(), info_of(1, 1, 2), slices, *world, {.keep = 1});
   });
   const CheckpointReader reader(scratch.path() / "step_00000001");
   expect_reads(reader, whole_of(global));
@@ -123,18 +125,40 @@ TEST(RoundTrip, SlicesLargerThanAChunkOfReading) {
   const GlobalTensor global{"large", random_bits({3001, 500}, DType::f32, "large")};
   run_ranks(2, [&](std::shared_ptr<Communicator> world) {
     save_checkpoint(scratch.path(), info_of(1, 1, 2), {shard_of(global, 0, 2, world->rank())},
-                    *world, 1);
+                    *world, {.keep = 1});
   });
   const CheckpointReader reader(scratch.path() / "step_00000001");
   expect_reads(reader, whole_of(global));
   expect_reads(reader, shard_of(global, 1, 3, 1));
 }
 
+// A slice is hashed in parts of whole rows: what a rank does not need, it does not read.
+TEST(RoundTrip, OnlyThePartsThatAreNeededAreRead) {
+  const ScratchFolder scratch;
+  const GlobalTensor global{"large", random_bits({3000, 1024}, DType::f32, "large")};
+  const auto world = self_communicator();
+  save_checkpoint(scratch.path(), info_of(1), {whole_of(global)}, *world, {});
+  const fs::path step = scratch.path() / "step_00000001";
+  const SavedSlice slice = CheckpointReader(step).manifest().tensors.at("large").slices.front();
+  ASSERT_EQ(slice.part_rows, 1024);
+  ASSERT_EQ(slice.part_hashes.size(), 3u);
+  const char damage = 1;
+  PosixFile::open_for_writing(step / "rank_00000.h5")
+      .write_at(slice.file_offset + 1500 * 4096, &damage, 1);
+  const CheckpointReader reader(step);
+  expect_reads(reader, slice_of(global, region_of({1024, 1024}, {0, 0})));
+  expect_reads(reader, slice_of(global, region_of({900, 7}, {2050, 3})));
+  for (const Region& damaged : {region_of({1, 1024}, {2047, 0}), region_of({3000, 1}, {0, 5})})
+    expect_mentions(user_error_of([&] { reader.read(poisoned(slice_of(global, damaged))); }),
+                    {"rank_00000.h5", "'large'", "damaged"});
+  expect_mentions(user_error_of([&] { reader.verify(); }), {"'large'"});
+}
+
 TEST(RoundTrip, InfoComesBack) {
   const ScratchFolder scratch;
   const auto world = self_communicator();
   const CheckpointInfo info = info_of(1234567890123);
-  const SavedCheckpoint saved = save_checkpoint(scratch.path(), info, {}, *world, 1);
+  const SavedCheckpoint saved = save_checkpoint(scratch.path(), info, {}, *world, {.keep = 1});
   const CheckpointReader reader(saved.folder);
   EXPECT_EQ(reader.info().step, info.step);
   EXPECT_EQ(reader.info().mesh, info.mesh);
@@ -158,7 +182,8 @@ TEST(RoundTrip, ReplicasAreWrittenOnceAndShared) {
     for (const GlobalTensor& global : globals) {
       tensors.push_back(shard_of(global, 0, 2, world->rank() % 2));
     }
-    reported = save_checkpoint(scratch.path(), info_of(7, 2, 2), tensors, *world, 1).bytes;
+    reported =
+        save_checkpoint(scratch.path(), info_of(7, 2, 2), tensors, *world, {.keep = 1}).bytes;
   });
   const CheckpointReader reader(scratch.path() / "step_00000007");
   EXPECT_EQ(reader.bytes(), reported.load());

@@ -130,12 +130,6 @@ class Resume(BadInput):
         super().setUpClass()
         cls.prepare(*training("run", 4, checkpoint__every=2), ranks=2)
 
-    def test_on_another_layout(self):
-        self.refuse_once(r"saved on layout dp2 \(2 ranks\) and cannot be resumed on tp2 .*--parallel.tensor 1",
-                         "train", "--resume", "run", "--train.steps", "6", "--parallel.tensor", "2", ranks=2)
-        self.refuse_once(r"saved on layout dp2 \(2 ranks\)", "train", "--resume", "run", "--train.steps", "6")
-        self.succeed("train", "--resume", "run", "--train.steps", "6", ranks=2)
-
     def test_with_shards_of_another_tokenizer(self):
         (self.folder / "text/more.md").write_text("Zwölf Boxkämpfer jagen Viktor quer über den Sylter Deich. " * 50)
         self.succeed("data", "tokenize", "--input", "text", "--output", "other", "--vocabulary", "400",

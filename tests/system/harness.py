@@ -129,9 +129,10 @@ class ModelTest(ProgramTest):
         shutil.copytree(self.corpus, self.folder, dirs_exist_ok=True)
 
     def metrics(self, run):
-        """The lines of the run's metrics.jsonl without their timing, in order."""
+        """The lines of the run's metrics.jsonl without what depends on the clock: timing, and when a save was done."""
         lines = [json.loads(line) for line in (self.folder / run / "metrics.jsonl").read_text().splitlines()]
-        return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+        return [{key: value for key, value in line.items() if key != "timing"} for line in lines
+                if line["kind"] != "checkpoint"]
 
     def losses(self, run):
         return {line["step"]: line["loss"] for line in self.metrics(run) if line["kind"] == "step"}
@@ -145,6 +146,14 @@ class ModelTest(ProgramTest):
 
     def saved_steps(self, run):
         return sorted(int(path.name[5:]) for path in (self.folder / run / "checkpoints").glob("step_????????"))
+
+    def wait_for_checkpoint(self, process, run, step):
+        """Until the run, still at work, has published the checkpoint of this step."""
+        self.wait_for_step(process, run, step)
+        deadline = time.monotonic() + 60
+        while step not in self.saved_steps(run):
+            self.assertTrue(process.poll() is None and time.monotonic() < deadline, f"no checkpoint {step} of {run}")
+            time.sleep(0.005)
 
     def wait_for_step(self, process, run, step):
         """Until the run has reported this step; the process must still be at work."""

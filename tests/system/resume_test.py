@@ -30,6 +30,7 @@ class Resume(ModelTest):
 
     def killed_and_resumed(self, **changes):
         process = self.start(**changes)
+        self.wait_for_checkpoint(process, "stopped", 10)
         self.wait_for_step(process, "stopped", 12)
         kill_job(process)
         process.communicate(timeout=30)

@@ -1,0 +1,84 @@
+// Saving while training goes on.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "checkpoint/checkpoint.hpp"
+
+namespace filigree {
+
+// How a save ended; the same on every rank, but for the times.
+struct SaveReport {
+  std::int64_t step = 0;
+  SavedCheckpoint saved;     // where nothing failed
+  std::string failure;       // why nothing was published; "": it was
+  double pause_seconds = 0;  // in which this rank did nothing else
+  double total_seconds = 0;  // from the start to the end
+  bool failed() const { return !failure.empty(); }
+};
+
+// The saves of a run. In the background, the caller waits for a copy of the tensors and for a few
+// small messages between ranks; hashing, writing and flushing, the publication and the removal of
+// what is superseded happen on a thread. Ranks talk to each other in these calls only, so the
+// communicator is never used by two threads. The copy's memory is kept for the next save: as much
+// as the tensors have.
+class CheckpointSaver {
+ public:
+  struct Options {
+    RetentionRule rule;
+    bool background = true;  // false: start() does it all
+    int threads = 1;         // that copy
+    FileSystem* system = &posix_file_system();
+  };
+  // `world` must outlive it.
+  CheckpointSaver(std::filesystem::path folder, Communicator& world, const Options& options);
+  // Waits for its thread; a save that has not been finished leaves nothing.
+  ~CheckpointSaver();
+  CheckpointSaver(const CheckpointSaver&) = delete;
+  CheckpointSaver& operator=(const CheckpointSaver&) = delete;
+
+  bool busy() const { return save_ != nullptr; }  // the same on every rank
+
+  // The rest is collective. A report is returned once, when the save has ended.
+  //
+  // Takes up a save as CheckpointSave does; not while busy().
+  std::optional<SaveReport> start(const CheckpointInfo& info, std::vector<NamedTensor> tensors);
+  // To be called now and then: goes on when all ranks can. Waits for nobody's disk.
+  std::optional<SaveReport> poll();
+  // Waits until the save has ended; only while busy().
+  SaveReport finish();
+
+ private:
+  enum class Stage { writing, publishing };
+  using Clock = std::chrono::steady_clock;
+
+  template <class Body>
+  std::optional<SaveReport> paused(Body&& body);
+  std::vector<NamedTensor> copies_of(std::vector<NamedTensor> tensors);
+  void begin(Stage stage);
+  void run_stage();
+  bool all_ranks_are_done();
+  bool advance();
+
+  std::filesystem::path folder_;
+  Communicator& world_;
+  Options options_;
+  std::set<std::int64_t> intact_;
+  std::vector<Tensor> copies_;
+  std::unique_ptr<CheckpointSave> save_;
+  SaveReport report_;
+  Stage stage_ = Stage::writing;
+  Clock::time_point started_;
+  std::thread thread_;
+  std::atomic<bool> done_{false};
+};
+
+}  // namespace filigree
