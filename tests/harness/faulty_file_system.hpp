@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 #include <string>
 
 #include "runtime/storage/file_system.hpp"
@@ -19,6 +20,7 @@ class FaultyFileSystem : public FileSystem {
   std::int64_t fail_from = 0, fail_to = 0;  // these calls fail...
   int error = EIO;                          // ...with this
   std::string only;                         // ...if they are "write", "sync", ...; "": all
+  std::string within;                       // ...and their path contains this; "": any, or none
   std::int64_t die_at = 0;                  // before this call the process is killed
   std::size_t longest_transfer = 0;         // a read or a write moves no more; 0: as asked
   int interrupted_every = 0;                // every so many calls: EINTR first
@@ -26,7 +28,7 @@ class FaultyFileSystem : public FileSystem {
   std::int64_t calls() const { return calls_; }
 
   int open(const std::filesystem::path& path, int flags) override {
-    return fails("open") ? -1 : FileSystem::open(path, flags);
+    return fails("open", path) ? -1 : FileSystem::open(path, flags);
   }
   ssize_t read(int descriptor, void* out, std::size_t bytes, std::int64_t offset) override {
     return fails("read") ? -1 : FileSystem::read(descriptor, out, shortened(bytes), offset);
@@ -46,26 +48,27 @@ class FaultyFileSystem : public FileSystem {
     return failed ? -1 : closed;
   }
   int make_folder(const std::filesystem::path& path) override {
-    return fails("make_folder") ? -1 : FileSystem::make_folder(path);
+    return fails("make_folder", path) ? -1 : FileSystem::make_folder(path);
   }
   int rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
-    return fails("rename") ? -1 : FileSystem::rename(from, to);
+    return fails("rename", to) ? -1 : FileSystem::rename(from, to);
   }
   int exchange(const std::filesystem::path& left, const std::filesystem::path& right) override {
-    return fails("exchange") ? -1 : FileSystem::exchange(left, right);
+    return fails("exchange", right) ? -1 : FileSystem::exchange(left, right);
   }
   int remove(const std::filesystem::path& path) override {
-    return fails("remove") ? -1 : FileSystem::remove(path);
+    return fails("remove", path) ? -1 : FileSystem::remove(path);
   }
   std::int64_t free_bytes(const std::filesystem::path& folder) override {
-    return fails("free_bytes") ? -1 : FileSystem::free_bytes(folder);
+    return fails("free_bytes", folder) ? -1 : FileSystem::free_bytes(folder);
   }
 
  private:
-  bool fails(const char* call) {
+  bool fails(const char* call, const std::filesystem::path& path = {}) {
     const std::int64_t number = ++calls_;
     if (number == die_at) ::kill(::getpid(), SIGKILL);
-    if (number >= fail_from && number <= fail_to && (only.empty() || only == call)) {
+    if (number >= fail_from && number <= fail_to && (only.empty() || only == call) &&
+        path.native().find(within) != std::string::npos) {
       errno = error;
       return true;
     }
