@@ -1,19 +1,41 @@
-# The CUDA backend, included where FILIGREE_CUDA is ON: the toolkit and the compiler, the architectures, and what is
-# linked. The program links without a GPU or its driver on the machine.
+# The CUDA backend through nvcc, included where FILIGREE_CUDA is ON or AUTO: the toolkit and the compiler, the
+# architectures, and what is linked. The program links without a GPU or its driver on the machine.
 #
+#   FILIGREE_HAS_CUDA            whether it is built: with AUTO only where everything that it needs is found
 #   FILIGREE_CUDA_ARCHITECTURES  compute capabilities, e.g. 80;90a; what the backend may be asked to run on
-#   filigree_cuda_libraries      INTERFACE: headers and libraries; linked PRIVATE by each folder that has CUDA sources
+#   filigree_cuda_backend        the objects, for executables (FiligreeCudaBackend.cmake)
 #   FILIGREE_CUDA_SUMMARY        lines of the table that the configure step prints, "name|what was found"
 
 set(FILIGREE_CUDA_ARCHITECTURES "80;90a" CACHE STRING "Compute capabilities to compile for, of 80, 86, 89, 90a, 100a ...")
+set(FILIGREE_HAS_CUDA FALSE)
 
-find_package(CUDAToolkit 12.0)
-filigree_require(CUDAToolkit_FOUND "nvidia-cuda-toolkit, or NVIDIA's own cuda-toolkit-13-0"
-                 "FILIGREE_CUDA is ON, but the CUDA toolkit (12.0 or newer)")
+# Ends the configure step where FILIGREE_CUDA is ON, and leaves CUDA out where it is AUTO.
+function(filigree_without_cuda reason hint)
+  if(NOT FILIGREE_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "FILIGREE_CUDA is ${FILIGREE_CUDA}, but ${reason}. ${hint}")
+  endif()
+  message(WARNING "The CUDA backend is left out (FILIGREE_CUDA is AUTO): ${reason}. ${hint}")
+  set(FILIGREE_CUDA_SUMMARY "CUDA|left out: ${reason}" PARENT_SCOPE)
+endfunction()
+
+find_package(CUDAToolkit 12.0 QUIET)
+if(NOT CUDAToolkit_FOUND OR NOT TARGET CUDA::cublasLt)
+  filigree_without_cuda("the CUDA toolkit (12.0 or newer, with cuBLASLt) was not found"
+                        "On Debian or Ubuntu: apt-get install nvidia-cuda-toolkit, or NVIDIA's own cuda-toolkit-13-0")
+  return()
+endif()
+find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+if(NOT NCCL_INCLUDE_DIR OR NOT NCCL_LIBRARY)
+  filigree_without_cuda("NCCL was not found" "On Debian or Ubuntu: apt-get install libnccl-dev, from NVIDIA's repository")
+  return()
+endif()
+file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h lines REGEX "define NCCL_(MAJOR|MINOR|PATCH)")
+string(REGEX REPLACE "[^0-9]*([0-9]+)[^0-9]*([0-9]+)[^0-9]*([0-9]+).*" "\\1.\\2.\\3" NCCL_VERSION "${lines}")
+
 if(NOT CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
 endif()
-
 # nvcc lists the architectures it knows without the letter of those that compile for one only (90a).
 execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known OUTPUT_STRIP_TRAILING_WHITESPACE)
 string(REGEX REPLACE "[ \n]+" ";" known "${known}")
@@ -24,8 +46,9 @@ foreach(architecture ${FILIGREE_CUDA_ARCHITECTURES})
     list(JOIN known ", " choices)
     message(FATAL_ERROR "FILIGREE_CUDA_ARCHITECTURES: ${CMAKE_CUDA_COMPILER} does not know sm_${architecture}; it knows ${choices}")
   endif()
-  # Others keep the intermediate code beside theirs, which later architectures compile when the program starts.
-  if(architecture MATCHES "[a-z]$")
+  # The intermediate code beside it is for later architectures, which compile it when the program starts, and for
+  # tests/cuda, which looks into it. With a letter there are no later ones.
+  if(architecture MATCHES "[a-z]$" AND NOT FILIGREE_TESTS)
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${architecture}-real)
   else()
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${architecture})
@@ -36,6 +59,13 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 if(FILIGREE_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${FILIGREE_CCACHE})
 endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  filigree_without_cuda("${CUDAToolkit_NVCC_EXECUTABLE} compiles no program with ${CMAKE_CXX_COMPILER}"
+                        "Name a host compiler that it supports with CUDAHOSTCXX")
+  return()
+endif()
 enable_language(CUDA)
 set(CMAKE_CUDA_STANDARD 20)
 # nvcc has had it since 12.0, CMake up to 3.25 does not know.
@@ -43,13 +73,22 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
+if(FILIGREE_WERROR)
+  target_compile_options(filigree_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
+endif()
 
-add_library(filigree_cuda_libraries INTERFACE)
-target_link_libraries(filigree_cuda_libraries INTERFACE CUDA::cudart_static CUDA::cublasLt)
-target_compile_definitions(filigree_cuda_libraries INTERFACE FILIGREE_HAS_CUDA)
+add_library(filigree_cuda_backend OBJECT ${FILIGREE_CUDA_HOST_SOURCES} ${FILIGREE_CUDA_KERNELS})
+target_include_directories(filigree_cuda_backend SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
+target_link_libraries(filigree_cuda_backend PUBLIC filigree_kernels filigree_cuda CUDA::cudart_static CUDA::cublasLt
+                      ${NCCL_LIBRARY})
+list(JOIN FILIGREE_CUDA_ARCHITECTURES "," architectures)
+set_source_files_properties(runtime/cuda/cuda_libraries.cpp PROPERTIES
+                            COMPILE_DEFINITIONS FILIGREE_CUDA_ARCHITECTURES="${architectures}")
+set(FILIGREE_HAS_CUDA TRUE)
 
 list(TRANSFORM FILIGREE_CUDA_ARCHITECTURES PREPEND "sm_" OUTPUT_VARIABLE architectures)
 list(JOIN architectures ", " architectures)
 set(FILIGREE_CUDA_SUMMARY
     "CUDA|${CUDAToolkit_VERSION} (${CMAKE_CUDA_COMPILER}) for ${architectures}"
-    "cuBLASLt|${CUDA_cublasLt_LIBRARY}")
+    "cuBLASLt|${CUDA_cublasLt_LIBRARY}"
+    "NCCL|${NCCL_VERSION} (${NCCL_LIBRARY})")

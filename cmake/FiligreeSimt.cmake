@@ -1,11 +1,15 @@
-# filigree_simt_library(name SOURCES a.cu b.cpp ... DEPENDS libraries...)
+# filigree_simt_library(name [OBJECT] SOURCES a.cu b.cpp ... DEPENDS libraries...)
 #
-# A static library of CUDA sources compiled as C++ for the emulator in tests/harness/simt. The compiler's ThreadSanitizer
-# instrumentation reports each load and store to the emulator, which takes the place of libtsan; under AddressSanitizer that
-# one instruments instead.
+# A static library, or one of objects, of CUDA sources compiled as C++ for the emulator in tests/harness/simt. The
+# compiler's ThreadSanitizer instrumentation reports each load and store to the emulator, which takes the place of libtsan;
+# under AddressSanitizer that one instruments instead.
 function(filigree_simt_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
-  add_library(${name} STATIC ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "OBJECT" "" "SOURCES;DEPENDS" ${ARGN})
+  set(kind STATIC)
+  if(ARG_OBJECT)
+    set(kind OBJECT)
+  endif()
+  add_library(${name} ${kind} ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC filigree_simt ${ARG_DEPENDS})
   set(cuda ${ARG_SOURCES})
   list(FILTER cuda INCLUDE REGEX "\\.cu$")

@@ -1,8 +1,6 @@
 #include "kernels/registry.hpp"
 
-#ifdef FILIGREE_HAS_CUDA
 #include "kernels/cuda/registry.hpp"
-#endif
 
 namespace filigree {
 
@@ -32,9 +30,7 @@ const KernelTable& kernel_table() {
     register_distill_loss(result);
     register_gate_statistics(result);
     register_head_gate(result);
-#ifdef FILIGREE_HAS_CUDA
     add_cuda_kernels(result);
-#endif
     return result;
   }();
   return table;

@@ -1,5 +1,5 @@
-// One line per op that has a CUDA implementation. Linked where the CUDA backend is, real or
-// emulated.
+// One line per op that has a CUDA implementation; none in a program that does not link the CUDA
+// backend, real or emulated.
 #pragma once
 
 #include "kernels/dispatch.hpp"

@@ -64,15 +64,15 @@ class CudaStream final : public Stream {
 
 }  // namespace
 
+bool built_with_cuda() { return true; }
+
 std::vector<CudaDeviceInfo> cuda_devices() {
   int count = 0;
   const cudaError_t result = cudaGetDeviceCount(&count);
   if (result != cudaSuccess || count == 0) {
     cudaGetLastError();
     throw UserError(
-        str("no NVIDIA GPU can be used: ",
-            result == cudaSuccess ? "the driver reports none" : cudaGetErrorString(result),
-            "; look at nvidia-smi"));
+        why_no_gpu(cudaGetErrorString(result), cuda_driver_version(), cuda_runtime_version()));
   }
   std::vector<CudaDeviceInfo> devices;
   for (int i = 0; i < count; ++i) {
@@ -90,10 +90,14 @@ std::vector<CudaDeviceInfo> cuda_devices() {
 }
 
 ExecutionContext make_cuda_context(int index) {
-  const auto count = static_cast<int>(cuda_devices().size());
+  const std::vector<CudaDeviceInfo> devices = cuda_devices();
+  const auto count = static_cast<int>(devices.size());
   if (index < 0 || index >= count)
     throw UserError(str("GPU ", index, " does not exist: this process sees ", count,
                         "; CUDA_VISIBLE_DEVICES chooses which"));
+  const CudaDeviceInfo& device = devices[static_cast<std::size_t>(index)];
+  if (const std::string problem = why_unsupported(device); !problem.empty())
+    throw UserError(str("GPU ", index, ", ", device.name, ": ", problem));
   FILIGREE_CHECK_CUDA(cudaSetDevice(index));
   ExecutionContext context;
   context.device = {DeviceKind::cuda, index};

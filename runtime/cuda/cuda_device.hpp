@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "runtime/core/error.hpp"
 #include "runtime/core/execution.hpp"
+#include "runtime/core/library_version.hpp"
 
 namespace filigree {
 
@@ -17,11 +19,35 @@ struct CudaDeviceInfo {
   std::int64_t shared_bytes_per_block = 0;  // the most that a kernel can ask for
 };
 
+// Whether this program links the CUDA backend. Without it cuda_devices and make_cuda_context throw
+// UserError that says so, and there are no libraries, architectures and versions.
+bool built_with_cuda();
+
+// What the backend was compiled for, "80", "90a": itself, and for later ones where there is no
+// letter.
+std::vector<std::string> cuda_architectures();
+// Versions of CUDA as numbers there are, 12040 is 12.4: what the driver supports (0: there is no
+// driver), and what this program was built with.
+int cuda_driver_version();
+int cuda_runtime_version();
+inline std::string cuda_version_text(int version) {
+  return str(version / 1000, ".", version % 1000 / 10);
+}
+std::vector<LibraryVersion> cuda_libraries();
+
+// Why there is no GPU, and what to do about it: CUDA's answer to the question for them, and the two
+// versions.
+std::string why_no_gpu(const std::string& answer, int driver, int needed);
+
 // The GPUs that this process sees. Throws UserError that says why there are none: no driver, a
 // driver older than this build's runtime, or no device.
 std::vector<CudaDeviceInfo> cuda_devices();
 
-// A stream with an allocator of its own on GPU `index`. Throws UserError when there is no such GPU.
+// Why the backend has no code for this GPU; empty where it has.
+std::string why_unsupported(const CudaDeviceInfo& device);
+
+// A stream with an allocator of its own on GPU `index`. Throws UserError when there is no such GPU,
+// or no code for it.
 // One thread may use contexts of several GPUs: everything here, and every launch, first makes the
 // GPU it works on the current one.
 ExecutionContext make_cuda_context(int index);

@@ -1,75 +1,77 @@
 #!/usr/bin/env python3
-"""Compiles the kernels of a budget table with nvcc and holds ptxas to it: registers, no spills, no local stack, and the
-instructions meant. Usage: compiler_report.py NVCC SOURCE_ROOT TABLE"""
+"""Holds what nvcc made of the kernels of a budget table to it, for every architecture: registers, no spills, no local
+stack, and the instructions meant. Reads the objects that the program is linked from, which have their intermediate code
+inside and the report of ptxas beside them.
+Usage: compiler_report.py LIST_OF_OBJECTS TABLE ARCHITECTURE..."""
 
 import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-ARCHITECTURES = ("80", "90a")
+USAGE = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'\s+ptxas info\s+: Function properties for \w+\s+"
+                   r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\s+"
+                   r"ptxas info\s+: Used (\d+) registers")
+PTX = re.compile(rb"\.target (\w+)[^\0]*")
+ENTRY = re.compile(r"\.entry (\w+)\(.*?\n}", flags=re.DOTALL)
 
 
-def rows(table):
+class Compiled:
+    """One source's kernels for one architecture."""
+
+    def __init__(self, report, ptx, architecture):
+        # By mangled name: bytes of stack and spills, registers; and the intermediate code.
+        self.usages = {name: (int(stack) + int(stores) + int(loads), int(registers))
+                       for name, target, stack, stores, loads, registers in USAGE.findall(report)
+                       if target == architecture}
+        self.bodies = {match.group(1): match.group(0) for text, target in ptx if target == architecture
+                       for match in ENTRY.finditer(text)}
+
+    def problems(self, kernel, budget, instructions):
+        used = {name: use for name, use in self.usages.items() if kernel in name}
+        if not used:
+            yield f"{kernel}: ptxas reports no instance of it"
+        for name, (local_bytes, registers) in used.items():
+            if local_bytes > 0:
+                yield f"{name}: {local_bytes} bytes of stack and spills, none are allowed"
+            if registers > budget:
+                yield f"{name}: {registers} registers, the budget is {budget}"
+        bodies = {name: body for name, body in self.bodies.items() if kernel in name}
+        for instruction in instructions:
+            # The matrix unit is meant for bf16 only.
+            meant = [body for name, body in bodies.items()
+                     if instruction not in ("mma.sync", "ldmatrix") or "nv_bfloat16" in name]
+            if not meant or any(instruction not in body for body in meant):
+                yield f"{kernel}: an instance has no {instruction}"
+
+    def most_registers(self, kernel):
+        return max((registers for name, (_, registers) in self.usages.items() if kernel in name), default=0)
+
+
+def budgets(table):
     for line in table.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             source, kernel, registers, *instructions = line.split()
             yield source, kernel, int(registers), instructions
 
 
-def compile_source(nvcc, root, source, architecture, ptx):
-    """Writes the PTX and returns what ptxas reports."""
-    common = [nvcc, "-std=c++20", f"-I{root}"]
-    subprocess.run([*common, f"-arch=compute_{architecture}", "-ptx", source, "-o", ptx], check=True)
-    done = subprocess.run([nvcc, f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v", ptx, "-o", f"{ptx}.cubin"],
-                          check=True, capture_output=True, text=True)
-    return done.stdout + done.stderr
-
-
-def usages(report, kernel):
-    """(mangled name, stack and spill bytes, registers) of every instance."""
-    pattern = (r"Function properties for (\S*" + kernel + r"\S*)\s+(\d+) bytes stack frame, (\d+) bytes spill stores, "
-               r"(\d+) bytes spill loads\s+ptxas info\s+: Used (\d+) registers")
-    for name, *numbers in re.findall(pattern, report):
-        stack, stores, loads, registers = map(int, numbers)
-        yield name, stack + stores + loads, registers
-
-
-def problems(report, ptx, kernel, budget, instructions):
-    found = list(usages(report, kernel))
-    if not found:
-        yield f"{kernel}: ptxas reports no instance of it"
-    for name, local_bytes, registers in found:
-        if local_bytes > 0:
-            yield f"{name}: {local_bytes} bytes of stack and spills, none are allowed"
-        if registers > budget:
-            yield f"{name}: {registers} registers, the budget is {budget}"
-    bodies = re.findall(r"\.entry (\S*" + kernel + r"\S*)\((.*?)\n}", ptx, flags=re.DOTALL)
-    for instruction in instructions:
-        # The matrix unit is meant for bf16 only.
-        meant = [body for name, body in bodies
-                 if instruction not in ("mma.sync", "ldmatrix") or "nv_bfloat16" in name]
-        if not meant or any(instruction not in body for body in meant):
-            yield f"{kernel}: an instance has no {instruction}"
+def read(target):
+    """The report beside an object, and (text, architecture) of the intermediate code in it."""
+    ptx = [(match.group(0).decode(), match.group(1).decode()) for match in PTX.finditer(target.read_bytes())]
+    return Path(f"{target}.ptxas").read_text(encoding="utf-8"), ptx
 
 
 def main():
-    nvcc, root, table = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    budgets = list(rows(table))
+    targets = [Path(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
+    table, architectures = Path(sys.argv[2]), sys.argv[3:]
+    by_source = {target.stem: target for target in targets if target.stem.endswith(".cu")}
     failed = False
-    for architecture in ARCHITECTURES:
-        for source in sorted({row[0] for row in budgets}):
-            with tempfile.TemporaryDirectory() as folder:
-                ptx = str(Path(folder) / "kernels.ptx")
-                report = compile_source(nvcc, root, str(table.parent / source), architecture, ptx)
-                text = Path(ptx).read_text(encoding="utf-8")
-            for _, kernel, budget, instructions in (row for row in budgets if row[0] == source):
-                most = max((use[2] for use in usages(report, kernel)), default=0)
-                print(f"sm_{architecture} {kernel}: at most {most} registers of {budget}")
-                for problem in problems(report, text, kernel, budget, instructions):
-                    print(f"sm_{architecture} {source}: {problem}", file=sys.stderr)
-                    failed = True
+    for source, kernel, budget, instructions in budgets(table):
+        for architecture in architectures:
+            compiled = Compiled(*read(by_source[source]), architecture)
+            print(f"{architecture} {kernel}: at most {compiled.most_registers(kernel)} registers of {budget}")
+            for problem in compiled.problems(kernel, budget, instructions):
+                print(f"{architecture} {source}: {problem}", file=sys.stderr)
+                failed = True
     return 1 if failed else 0
 
 

@@ -73,9 +73,20 @@ TEST(CudaContext, SaysWhichGpusThereAre) {
   EXPECT_EQ(cuda_devices()[1].name, "SIMT emulator 1");
   EXPECT_EQ(message_of([] { make_cuda_context(2); }),
             "GPU 2 does not exist: this process sees 2; CUDA_VISIBLE_DEVICES chooses which");
+}
+
+TEST(CudaContext, SaysWhyThereIsNoGpu) {
   reset({.devices = 0});
   EXPECT_EQ(message_of([] { make_cuda_context(0); }),
-            "no NVIDIA GPU can be used: no CUDA-capable device is detected; look at nvidia-smi");
+            "no NVIDIA GPU can be used: CUDA says 'no CUDA-capable device is detected'; nvidia-smi "
+            "lists the GPUs of the driver, CUDA_VISIBLE_DEVICES hides some");
+  EXPECT_EQ(
+      why_no_gpu("insufficient", 12040, 13000),
+      "no NVIDIA GPU can be used: CUDA says 'insufficient'; the driver is for CUDA 12.4, this "
+      "build needs 13.0: install a newer driver, or build with an older toolkit");
+  EXPECT_EQ(why_no_gpu("insufficient", 0, 13000),
+            "no NVIDIA GPU can be used: CUDA says 'insufficient'; no NVIDIA driver was found: "
+            "install one, or start the container with its GPUs (docker run --gpus all)");
 }
 
 TEST(CudaContext, GivesKeptBlocksBackBeforeItRunsOutOfMemory) {

@@ -171,6 +171,10 @@ const char* cublasLtGetStatusString(cublasStatus_t status) {
   }
 }
 
+std::size_t cublasLtGetVersion() {
+  return CUBLAS_VER_MAJOR * 10000 + CUBLAS_VER_MINOR * 100 + CUBLAS_VER_PATCH;
+}
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = new cublasLtContext{current_device};
   return CUBLAS_STATUS_SUCCESS;

@@ -8,6 +8,10 @@
 
 #include <simt/runtime_api.hpp>
 
+#define CUBLAS_VER_MAJOR 13
+#define CUBLAS_VER_MINOR 1
+#define CUBLAS_VER_PATCH 0
+
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,
   CUBLAS_STATUS_NOT_INITIALIZED = 1,
@@ -33,6 +37,7 @@ enum cublasLtMatmulPreferenceAttributes_t {
 enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 
 typedef struct cublasLtContext* cublasLtHandle_t;
+std::size_t cublasLtGetVersion();
 struct cublasLtMatrixLayoutOpaque_t {
   std::uint64_t data[8];
 };
