@@ -35,6 +35,11 @@ void Options::add_positional(std::string name, Target target, OptionSpec spec) {
   options_.back().positional = true;
 }
 
+void Options::add_alias(std::string alias, std::string name) {
+  FILIGREE_CHECK(find(alias) == nullptr && find(name) != nullptr, "alias ", alias, " of ", name);
+  aliases_[std::move(alias)] = std::move(name);
+}
+
 const Options::Option* Options::find(std::string_view name) const {
   for (const Option& option : options_)
     if (option.name == name) return &option;
@@ -80,6 +85,8 @@ std::vector<Options::Value> Options::read_command_line(std::vector<std::string> 
       description.add_options()(option.name.c_str(), "");
     else if (!option.positional)
       description.add_options()(option.name.c_str(), po::value<std::string>());
+  for (const auto& [alias, name] : aliases_)
+    description.add_options()(alias.c_str(), po::value<std::string>());
   constexpr int kStyle = po::command_line_style::allow_long |
                          po::command_line_style::long_allow_adjacent |
                          po::command_line_style::long_allow_next;
@@ -102,8 +109,8 @@ std::vector<Options::Value> Options::read_command_line(std::vector<std::string> 
         else if (option.unregistered)
           problems_.push_back(unknown(option.string_key, false));
         else if (!is_word)
-          values.push_back(
-              {option.string_key, option.value.empty() ? "true" : option.value[0], kCommandLine});
+          values.push_back({without_alias(option.string_key),
+                            option.value.empty() ? "true" : option.value[0], kCommandLine});
         after_unknown = option.unregistered && !is_word;
       }
       take_positional(words, values);
@@ -120,6 +127,11 @@ std::vector<Options::Value> Options::read_command_line(std::vector<std::string> 
       arguments.erase(at);
     }
   }
+}
+
+std::string Options::without_alias(const std::string& name) const {
+  const auto alias = aliases_.find(name);
+  return alias == aliases_.end() ? name : alias->second;
 }
 
 void Options::take_positional(const std::vector<std::string>& words, std::vector<Value>& values) {
@@ -149,6 +161,8 @@ std::string Options::unknown(const std::string& name, bool in_file) const {
   std::vector<std::string> names;
   for (const Option& option : options_)
     if (!option.positional && (option.is_config() || !in_file)) names.push_back(option.name);
+  for (const auto& [alias, meant] : aliases_)
+    if (!in_file) names.push_back(alias);
   const std::string near = nearest_name(name, names);
   const std::string dashes = in_file ? "" : "--";
   const std::string hint =

@@ -45,6 +45,8 @@ class Options {
   void add(std::string name, Target target, OptionSpec spec);
   // The next argument that is not an option: `filigree data inspect DIR`. Its name has no dot.
   void add_positional(std::string name, Target target, OptionSpec spec);
+  // `--alias VALUE` on the command line means `--name VALUE`, of an option that has been added.
+  void add_alias(std::string alias, std::string name);
 
   // Reads and applies the command line. Returns false when --help or --help-config was asked for
   // and printed. Throws one UserError that holds every problem found, one a line.
@@ -85,6 +87,7 @@ class Options {
   };
 
   std::vector<Value> read_command_line(std::vector<std::string> arguments);
+  std::string without_alias(const std::string& name) const;
   void take_positional(const std::vector<std::string>& words, std::vector<Value>& values);
   std::vector<Value> read_text(std::string_view text, const std::string& source);
   void apply(const std::vector<Value>& values);
@@ -96,6 +99,7 @@ class Options {
 
   Command command_;
   std::vector<Option> options_;
+  std::map<std::string, std::string, std::less<>> aliases_;  // to names
   std::vector<std::string> problems_;
   std::vector<std::string> given_;
   std::function<void()> loader_;

@@ -71,6 +71,11 @@ std::string Options::help() const {
       (option.is_config() ? configuration : flags) += help_line(left, text);
     }
   }
+  for (const auto& [alias, name] : aliases_) {
+    const Option& option = *find(name);
+    flags += help_line(str("--", alias, " ", placeholder(option.target, option.spec)),
+                       str("short for --", name));
+  }
   std::string text =
       str(command_.summary, "\n\n", usage, " [options]\n\nExample:\n  ", command_.example,
           "\n\nOptions:\n", flags, help_line("--help", "print this"));

@@ -5,6 +5,7 @@
 #include <limits>
 #include <sstream>
 
+#include "launch/device.hpp"
 #include "layers/sparsity/registry.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/core/random.hpp"
@@ -164,6 +165,7 @@ void add_train(Options& options, TrainConfig& train) {
       "train.micro_batch", &train.micro_batch,
       count("sequences per rank and micro-step; 0: the rank's whole share", "sequences", 0));
   options.add("train.dtype", &train.dtype, choice("compute precision", {"f64", "f32", "bf16"}));
+  options.add("train.device", &train.device, device_option());
   options.add("train.seed", &train.seed, count("seed of every random number", "", 0));
   options.add("train.only", &train.only,
               choice("what trains; gates: the rest of the model stays as it is, bit for bit",
@@ -240,6 +242,7 @@ void add_run_config(Options& options, RunConfig& config) {
   add_optimizer(options, config.optimizer);
   add_schedule(options, config.schedule);
   add_train(options, config.train);
+  options.add_alias("device", "train.device");
   add_sections(options, config);
 }
 

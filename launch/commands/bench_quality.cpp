@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/process.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/storage/atomic_file.hpp"
@@ -125,13 +126,12 @@ QualityTask task_of(const QualityArguments& arguments) {
 }
 
 // Sparser variants train for longer, until they have executed as much as dense attention has.
-void match_work(const RunConfig& config, const QualityTask& task, int threads,
+void match_work(const RunConfig& config, const QualityTask& task, const ExecutionContext& where,
                 std::vector<PlannedRun>& runs) {
   std::map<std::pair<std::string, double>, std::int64_t> steps;
   for (PlannedRun& run : runs) {
     const auto [found, is_new] = steps.try_emplace({run.variant.name, run.density}, 0);
-    if (is_new)
-      found->second = steps_of_equal_work(config, run.variant, run.density, task, threads);
+    if (is_new) found->second = steps_of_equal_work(config, run.variant, run.density, task, where);
     run.steps = found->second;
   }
 }
@@ -140,8 +140,9 @@ std::vector<QualityResult> measure_all(
     const RunConfig& config, const QualityTask& task, std::vector<PlannedRun> runs, bool equal_work,
     const std::function<void(const std::vector<QualityResult>&)>& keep) {
   for (const PlannedRun& run : runs) matched_model(config.model, run.variant, run.density);
-  const int threads = threads_of_process(config.train.threads);
-  if (equal_work) match_work(config, task, threads, runs);
+  const ExecutionContext where =
+      make_context(choose_device(config.train.device), threads_of_process(config.train.threads));
+  if (equal_work) match_work(config, task, where, runs);
   std::int64_t total_steps = 0;
   for (const PlannedRun& run : runs) total_steps += run.steps;
   BenchmarkProgress progress(total_steps);
@@ -152,7 +153,7 @@ std::vector<QualityResult> measure_all(
     const std::string name = str("run ", results.size() + 1, '/', runs.size(), ' ',
                                  run.variant.name, " density ", run.density, " seed ", run.seed);
     results.push_back(measure_quality(
-        one, run.variant, run.density, task, threads,
+        one, run.variant, run.density, task, where,
         [&](std::int64_t step, double loss) { progress.step(name, step, run.steps, loss); }));
     keep(results);
   }

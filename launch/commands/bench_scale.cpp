@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/process.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/storage/atomic_file.hpp"
@@ -35,13 +36,15 @@ std::vector<ScaleResult> measure_all(const ScaleArguments& arguments,
                                            : TokenDataset::open(data, "train").vocabulary());
   });
   ScaleOptions options = arguments.options;
-  options.threads = threads_per_rank(config.train.threads, environment);
+  const Device device = choose_device(config.train.device, environment);
+  const int threads = threads_per_rank(config.train.threads, environment);
   std::vector<ScaleResult> results;
   for (const MeshShape& layout : benchmark_layouts(config, world.size())) {
     const bool takes_part = world.rank() < layout.world();
     std::shared_ptr<Communicator> part = world.split(takes_part ? 0 : 1, world.rank(), "layout");
     if (takes_part) {
       ErrorContext frame(str("layout ", layout.name()));
+      options.context = make_context(device, threads);
       results.push_back(measure_layout(config, layout, part, options));
       print_once(str("measured ", layout.name(), "\n"));
     }

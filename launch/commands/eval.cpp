@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/process.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/training/agreement.hpp"
@@ -16,7 +17,7 @@ namespace filigree {
 namespace {
 
 struct EvalArguments {
-  std::string run, data, split = "validation";
+  std::string run, data, split = "validation", device = "cpu";
   std::int64_t step = 0, max_tokens = 0, rows = 8;
   int tensor = 1;
   int threads = 0;
@@ -47,6 +48,7 @@ void add_options(Options& options, EvalArguments& arguments) {
               {.description = "ranks that split every layer", .unit = "ranks", .min = 1});
   options.add("threads", &arguments.threads,
               {.description = "OpenMP threads per rank; 0: the host's cores shared out", .min = 0});
+  options.add("device", &arguments.device, device_option());
   options.add("json", &arguments.json,
               {.description = "print one JSON object instead of sentences"});
 }
@@ -73,8 +75,8 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
     config = resolve(config, world.size(), split->vocabulary());
   });
   const Mesh mesh(environment.world, config.parallel);
-  ExecutionContext context;
-  context.num_threads = threads_per_rank(arguments.threads, environment);
+  ExecutionContext context = make_context(choose_device(arguments.device, environment),
+                                          threads_per_rank(arguments.threads, environment));
   std::int64_t step = arguments.step;
   agree_on_first(world, [&] {
     if (step == 0) step = newest_step(arguments.run);

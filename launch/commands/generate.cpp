@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/training/generation.hpp"
 #include "runtime/training/run_model.hpp"
@@ -11,7 +12,7 @@ namespace filigree {
 namespace {
 
 struct GenerateArguments {
-  std::string run, prompt;
+  std::string run, prompt, device = "cpu";
   std::int64_t step = 0, max_tokens = 200;
   SamplingOptions sampling;
   int threads = 0;
@@ -42,6 +43,7 @@ void add_options(Options& options, GenerateArguments& arguments) {
               {.description = "checkpoint to take; 0: the newest", .unit = "steps", .min = 0});
   options.add("threads", &arguments.threads,
               {.description = "OpenMP threads; 0: all cores", .min = 0});
+  options.add("device", &arguments.device, device_option());
 }
 
 int run(const std::vector<std::string>& words) {
@@ -51,8 +53,8 @@ int run(const std::vector<std::string>& words) {
   if (!options.parse(words)) return exit_code::kOk;
   require_single_process("generate");
   const Mesh mesh(self_communicator("world"), {});
-  ExecutionContext context;
-  context.num_threads = threads_of_process(arguments.threads);
+  ExecutionContext context =
+      make_context(choose_device(arguments.device), threads_of_process(arguments.threads));
   RunModel model(load_run_config(arguments.run), mesh,
                  arguments.step > 0 ? arguments.step : newest_step(arguments.run),
                  std::move(context));

@@ -7,6 +7,7 @@
 
 #include "data_pipeline/utf8.hpp"
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/training/generation.hpp"
@@ -17,7 +18,7 @@ namespace filigree {
 namespace {
 
 struct ScoreArguments {
-  std::string run, input, output;
+  std::string run, input, output, device = "cpu";
   std::int64_t step = 0;
   int threads = 0;
 };
@@ -40,6 +41,7 @@ void add_options(Options& options, ScoreArguments& arguments) {
               {.description = "checkpoint to take; 0: the newest", .unit = "steps", .min = 0});
   options.add("threads", &arguments.threads,
               {.description = "OpenMP threads; 0: all cores", .min = 0});
+  options.add("device", &arguments.device, device_option());
 }
 
 std::string read_text(const std::string& file) {
@@ -75,8 +77,8 @@ int run(const std::vector<std::string>& words) {
   require_single_process("score");
   const std::string text = read_text(arguments.input);
   const Mesh mesh(self_communicator("world"), {});
-  ExecutionContext context;
-  context.num_threads = threads_of_process(arguments.threads);
+  ExecutionContext context =
+      make_context(choose_device(arguments.device), threads_of_process(arguments.threads));
   RunModel model(load_run_config(arguments.run), mesh,
                  arguments.step > 0 ? arguments.step : newest_step(arguments.run),
                  std::move(context));

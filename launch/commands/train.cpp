@@ -1,6 +1,7 @@
 #include "launch/commands/train.hpp"
 
 #include "launch/commands/world.hpp"
+#include "launch/device.hpp"
 #include "launch/process.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/training/agreement.hpp"
@@ -22,7 +23,8 @@ int train_on_ranks(const RunArguments& arguments, const RankEnvironment& environ
   job.default_config_text = run_config_text({});
   job.config_hash = run_config_hash(job.config);
   job.resume = !arguments.resume.empty();
-  job.threads = threads_per_rank(job.config.train.threads, environment);
+  job.context = make_context(choose_device(job.config.train.device, environment),
+                             threads_per_rank(job.config.train.threads, environment));
   job.stop_requested = [&] { return stop.requested(); };
   if (train(job, environment.world) == TrainingOutcome::finished) return exit_code::kOk;
   print_once(

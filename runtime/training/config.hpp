@@ -37,6 +37,7 @@ struct TrainConfig {
   std::int64_t batch = 32;       // sequences per step over all ranks
   std::int64_t micro_batch = 0;  // sequences per rank and micro-step; 0: the rank's whole share
   std::string dtype = "f32";     // f64 | f32 | bf16: compute precision
+  std::string device = "cpu";    // cpu | cuda | auto: where the ranks compute
   std::uint64_t seed = 1234;
   std::string only = "all";  // all | gates: which parameters train
   std::string init_from;     // run or checkpoint whose weights the run starts from; "": random

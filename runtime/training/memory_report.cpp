@@ -30,8 +30,15 @@ std::string planned_memory_table(const ParameterStore& store, const AdamWOptimiz
          row("total", parameters + gradients + moments + copy);
 }
 
+const CachingAllocator& counting_allocator(const ExecutionContext& context) {
+  const auto* allocator = dynamic_cast<const CachingAllocator*>(context.allocator.get());
+  FILIGREE_CHECK(allocator != nullptr, "the memory of a run comes from a caching allocator");
+  return *allocator;
+}
+
 std::string peak_memory_table(const CachingAllocator& allocator) {
-  std::string text = "most memory of a rank in use at once, after the first step";
+  std::string text = str("most ", allocator.device().kind == DeviceKind::cuda ? "GPU " : "",
+                         "memory of a rank in use at once, after the first step");
   for (const MemoryRow& use : allocator.table())
     if (use.peak_bytes > 0) text += row(use.name, use.peak_bytes);
   return text;

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "layers/parameter.hpp"
-#include "runtime/core/memory.hpp"
+#include "runtime/core/execution.hpp"
 #include "runtime/training/optimizer.hpp"
 
 namespace filigree {
@@ -13,7 +13,9 @@ namespace filigree {
 // where that happens in the background.
 std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer,
                                  bool background_saves);
-// The most that was in use at once, by use.
+// The allocator of a context that trains. Throws InternalError where it does not count.
+const CachingAllocator& counting_allocator(const ExecutionContext& context);
+// The most that was in use at once on the allocator's device, by use.
 std::string peak_memory_table(const CachingAllocator& allocator);
 
 }  // namespace filigree

@@ -168,22 +168,19 @@ RunConfig variant_run(const RunConfig& config, const QualityVariant& variant, do
   return run;
 }
 
-ExecutionContext make_context(const RunConfig& run, int threads) {
-  ExecutionContext context;
-  context.allocator = std::make_shared<CachingAllocator>(Device{});
-  context.num_threads = threads;
-  context.forced_kernels = parse_forced_kernels(run.train.kernels);
-  return context;
+ExecutionContext context_of(const RunConfig& run, ExecutionContext where) {
+  where.forced_kernels = parse_forced_kernels(run.train.kernels);
+  return where;
 }
 
 // Operations that one step executes, in the dense warm-up or at the variant's final density.
 double work_of_a_step(const RunConfig& config, const QualityVariant& variant, double density,
-                      bool warming_up, const QualityTask& task, int threads) {
+                      bool warming_up, const QualityTask& task, const ExecutionContext& where) {
   const Mesh mesh(self_communicator("world"), {});
   RunConfig run = variant_run(config, variant, density);
   run.model.sparsity.warmup_steps = warming_up ? 1 : 0;
   run.model.sparsity.ramp_steps = 0;
-  TrainingEngine engine(run, mesh, make_context(run, threads));
+  TrainingEngine engine(run, mesh, context_of(run, where));
   const auto source = make_source(run, task, recall_of(run, task), mesh);
   engine.context().reset_work();
   engine.step(*source, 1);
@@ -193,12 +190,12 @@ double work_of_a_step(const RunConfig& config, const QualityVariant& variant, do
 }  // namespace
 
 QualityResult measure_quality(const RunConfig& config, const QualityVariant& variant,
-                              double density, const QualityTask& task, int threads,
-                              const QualityProgress& progress) {
+                              double density, const QualityTask& task,
+                              const ExecutionContext& where, const QualityProgress& progress) {
   ErrorContext frame(str("variant ", variant.name, " at density ", density));
   const Mesh mesh(self_communicator("world"), {});
   const RunConfig run = variant_run(config, variant, density);
-  TrainingEngine engine(run, mesh, make_context(run, threads));
+  TrainingEngine engine(run, mesh, context_of(run, where));
   const RecallShape recall = recall_of(run, task);
   const auto source = make_source(run, task, recall, mesh);
 
@@ -231,9 +228,10 @@ QualityResult measure_quality(const RunConfig& config, const QualityVariant& var
 
 // While the density falls, a step costs about the mean of one in the warm-up and a settled one.
 std::int64_t steps_of_equal_work(const RunConfig& config, const QualityVariant& variant,
-                                 double density, const QualityTask& task, int threads) {
+                                 double density, const QualityTask& task,
+                                 const ExecutionContext& where) {
   const auto work = [&](const QualityVariant& of, double at, bool warming_up) {
-    return work_of_a_step(config, of, at, warming_up, task, threads);
+    return work_of_a_step(config, of, at, warming_up, task, where);
   };
   const double dense = work(parse_quality_variant("dense"), 1.0, false);
   const double settled = work(variant, density, false);

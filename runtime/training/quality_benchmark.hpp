@@ -73,15 +73,16 @@ struct QualityResult {
 using QualityProgress = std::function<void(std::int64_t step, double loss)>;
 
 // Trains config.model as `variant` for config.train.steps, with config.train.seed, and scores it.
-// `config` has a resolved model. One process.
+// `config` has a resolved model; `where` is the context to compute in. One process.
 QualityResult measure_quality(const RunConfig& config, const QualityVariant& variant,
-                              double density, const QualityTask& task, int threads,
-                              const QualityProgress& progress = {});
+                              double density, const QualityTask& task,
+                              const ExecutionContext& where, const QualityProgress& progress = {});
 
 // Steps in which the variant's training executes as many operations as dense attention's does in
 // config.train.steps, warm-up and ramp in proportion: from the work of one step each.
 std::int64_t steps_of_equal_work(const RunConfig& config, const QualityVariant& variant,
-                                 double density, const QualityTask& task, int threads);
+                                 double density, const QualityTask& task,
+                                 const ExecutionContext& where);
 
 // The run for another number of steps, with its warm-ups, ramp and decay in proportion.
 RunConfig with_steps(const RunConfig& config, std::int64_t steps);

@@ -6,6 +6,7 @@
 
 #include "runtime/core/random.hpp"
 #include "runtime/training/loader_source.hpp"
+#include "runtime/training/memory_report.hpp"
 #include "runtime/training/metrics.hpp"
 #include "runtime/training/training_engine.hpp"
 
@@ -111,10 +112,7 @@ ScaleResult measure_layout(const RunConfig& config, const MeshShape& layout,
   run.schedule.kind = "constant";  // speed does not depend on it, and it fits any number of steps
   run.schedule.warmup_steps = 0;
   run.train.steps = options.warmup_steps + options.steps;
-  const auto allocator = std::make_shared<CachingAllocator>(Device{});
-  ExecutionContext context;
-  context.allocator = allocator;
-  context.num_threads = options.threads;
+  ExecutionContext context = options.context;
   context.forced_kernels = parse_forced_kernels(run.train.kernels);
   TrainingEngine engine(run, mesh, std::move(context));
   const auto source = make_source(run, mesh);
@@ -140,7 +138,8 @@ ScaleResult measure_layout(const RunConfig& config, const MeshShape& layout,
   result.communication_seconds =
       reduced(mesh.world(), communicated, ReduceOp::sum) / layout.world() / steps;
   result.peak_bytes = static_cast<std::int64_t>(
-      reduced(mesh.world(), static_cast<double>(allocator->peak_bytes()), ReduceOp::max));
+      reduced(mesh.world(), static_cast<double>(counting_allocator(options.context).peak_bytes()),
+              ReduceOp::max));
   return result;
 }
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "parallel/mesh.hpp"
+#include "runtime/core/execution.hpp"
 #include "runtime/training/config.hpp"
 
 namespace filigree {
@@ -20,7 +21,7 @@ std::vector<MeshShape> benchmark_layouts(const RunConfig& config, int ranks);
 struct ScaleOptions {
   std::int64_t steps = 10;        // measured
   std::int64_t warmup_steps = 2;  // before them, not measured
-  int threads = 1;                // of a rank
+  ExecutionContext context;       // where this rank computes; the peak is that of its allocator
 };
 
 struct ScaleResult {

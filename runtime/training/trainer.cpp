@@ -26,6 +26,11 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::string device_text(const ExecutionContext& context) {
+  return context.device.kind == DeviceKind::cuda ? str("a GPU per rank")
+                                                 : str(context.num_threads, " threads per rank");
+}
+
 class Trainer {
  public:
   Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& world);
@@ -56,7 +61,6 @@ class Trainer {
   const TrainingJob& job_;
   const RunConfig& config_;
   Mesh mesh_;
-  std::shared_ptr<CachingAllocator> allocator_ = std::make_shared<CachingAllocator>(Device{});
   std::optional<TrainingData> data_;
   std::optional<RunDirectory> directory_;
   std::optional<Log> log_;
@@ -75,9 +79,7 @@ class Trainer {
 Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& world)
     : job_(job), config_(job.config), mesh_(world, job.config.parallel) {
   prepare();
-  ExecutionContext context;
-  context.allocator = allocator_;
-  context.num_threads = job.threads;
+  ExecutionContext context = job.context;
   context.forced_kernels = parse_forced_kernels(config_.train.kernels);
   agree(mesh_.world(), [&] {
     engine_.emplace(config_, mesh_, std::move(context), TrainingEngine::Start::later);
@@ -94,7 +96,7 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   saver_.emplace(directory_->checkpoints(), mesh_.world(),
                  CheckpointSaver::Options{{config_.checkpoint.keep, config_.checkpoint.keep_every},
                                           config_.checkpoint.background,
-                                          job_.threads,
+                                          job_.context.num_threads,
                                           job_.checkpoint_files});
 }
 
@@ -201,8 +203,8 @@ void Trainer::take_up() {
 TrainingOutcome Trainer::run() {
   log_->info(job_.resume ? str("resuming after step ", state_.step) : str("training"),
              " on layout ", mesh_.shape().name(), ", ", config_.model.parameters(), " parameters, ",
-             data_->train.tokens(), " training tokens, ", config_.train.dtype, ", ", job_.threads,
-             " threads per rank");
+             data_->train.tokens(), " training tokens, ", config_.train.dtype, ", ",
+             device_text(job_.context));
   if (!config_.train.init_from.empty())
     log_->info("weights of step 0 from ", config_.train.init_from);
   if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
@@ -215,7 +217,8 @@ TrainingOutcome Trainer::run() {
     report(step);
     if (const auto saved = saver_->poll()) conclude(*saved);
     stop_if_stuck(step);
-    if (state_.step == first_step_ + 1) log_->info(peak_memory_table(*allocator_));
+    if (state_.step == first_step_ + 1)
+      log_->info(peak_memory_table(counting_allocator(job_.context)));
     const bool last = state_.step == config_.train.steps;
     const bool stop = any_rank(mesh_.world(), job_.stop_requested && job_.stop_requested());
     const auto due = [&](std::int64_t every) { return every > 0 && state_.step % every == 0; };
@@ -266,7 +269,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double executed_share =
       static_cast<double>(report.executed_flops) / static_cast<double>(report.dense_flops);
   report.timing.model_flops_per_second = dense_model_flops * executed_share / seconds;
-  report.timing.peak_bytes = allocator_->peak_bytes();
+  report.timing.peak_bytes = counting_allocator(job_.context).peak_bytes();
   return report;
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "data_pipeline/token_dataset.hpp"
+#include "runtime/core/execution.hpp"
 #include "runtime/core/log.hpp"
 #include "runtime/storage/file_system.hpp"
 #include "runtime/training/config.hpp"
@@ -21,8 +22,8 @@ struct TrainingJob {
   // Every option as it is by default: what a saved configuration meant that is older than an
   // option.
   std::string default_config_text;
-  bool resume = false;  // continue the run from its newest checkpoint instead of starting it
-  int threads = 1;      // OpenMP threads of this rank
+  bool resume = false;       // continue the run from its newest checkpoint instead of starting it
+  ExecutionContext context;  // where this rank computes, and with how many threads
   FileSystem* checkpoint_files = &posix_file_system();  // what checkpoints are written through
 
   LogLevel console_level = LogLevel::info;         // of rank 0; every rank logs to run/logs/

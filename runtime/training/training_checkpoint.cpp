@@ -11,7 +11,7 @@ namespace {
 
 // What does not change the numbers of a run but for rounding, besides its length. The number of
 // ranks is no option: a run goes on with as many as it is started with.
-constexpr std::array<std::string_view, 16> kMayChange = {"data.path",
+constexpr std::array<std::string_view, 17> kMayChange = {"data.path",
                                                          "train.steps",
                                                          "train.log_every",
                                                          "train.check_lists",
@@ -20,6 +20,7 @@ constexpr std::array<std::string_view, 16> kMayChange = {"data.path",
                                                          "train.max_skipped_steps",
                                                          "train.collective_timeout",
                                                          "train.threads",
+                                                         "train.device",
                                                          "train.micro_batch",
                                                          "checkpoint.every",
                                                          "checkpoint.keep",

@@ -1,14 +1,13 @@
-// A tiny model trains on the emulated GPU as it does on the CPU.
+// A tiny model trains on a GPU, emulated or not, as it does on the CPU.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <simt/launch.hpp>
 #include <vector>
 
 #include "kernels/dispatch.hpp"
-#include "runtime/cuda/cuda_device.hpp"
 #include "runtime/training/generation.hpp"
+#include "tests/cuda/fresh_gpu.hpp"
 #include "tests/layout/layout_equivalence.hpp"
 
 namespace filigree {
@@ -56,10 +55,7 @@ TrainedRun train(const RunConfig& config, const ExecutionContext& context) {
 }
 
 TrainedRun train_on_gpu(const RunConfig& config, std::uint64_t seed) {
-  simt::Options options;
-  options.seed = seed;
-  simt::reset(options);
-  return train(config, make_cuda_context(0));
+  return train(config, testing::fresh_gpu(seed));
 }
 
 // Euclidean.
@@ -147,13 +143,12 @@ TEST(Generation, PicksTheTokensOfTheCpu) {
       greedy.greedy = true;
       return generate(engine.model(), prompt, 30, -1, greedy, engine.context(), {});
     };
-    simt::reset({});
-    EXPECT_EQ(tokens(make_cuda_context(0)), tokens({})) << mechanism;
+    EXPECT_EQ(tokens(testing::fresh_gpu()), tokens({})) << mechanism;
   }
 }
 
-// Blocks, threads and streams run in another order with every seed.
-TEST(TrainingStep, OrdersOfTheEmulatorChangeNothing) {
+// In the emulator blocks, threads and streams run in another order with every seed.
+TEST(TrainingStep, TheOrderOfTheGpuChangesNothing) {
   RunConfig config = tiny_run("adaptive", "f32");
   config.train.steps = 3;
   const TrainedRun one = train_on_gpu(config, 1), other = train_on_gpu(config, 2);

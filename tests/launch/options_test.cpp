@@ -104,6 +104,24 @@ TEST(Options, CommandLineWinsOverTheFileAndTheFileOverTheDefault) {
   EXPECT_TRUE(fields.tied);
 }
 
+TEST(Options, AnAliasIsTheOptionUnderAnotherNameOnTheCommandLine) {
+  Fields fields;
+  Options options(kCommand);
+  add_fields(options, fields);
+  options.add_alias("kind", "model.kind");
+  options.set_loader([&] { options.load_text("[model]\nkind = cosine\n", "a.cfg"); });
+  EXPECT_TRUE(options.parse({"--kind", "wsd"}));
+  EXPECT_EQ(fields.kind, "wsd") << "it wins over the file as the option does";
+  EXPECT_TRUE(options.given("model.kind"));
+  EXPECT_NE(options.help().find("--kind TEXT"), std::string::npos) << options.help();
+  EXPECT_EQ(error_of([&] {
+              (void)options.parse({"--kind", "wsd", "--model.kind", "wsd"});
+            }),
+            "command line: model.kind is given twice");
+  EXPECT_EQ(error_of([&] { options.load_text("kind = wsd\n", "b.cfg"); }).find("unknown key kind"),
+            9u);
+}
+
 TEST(Options, NegativeValuesAreValuesAndNotOptions) {
   EXPECT_EQ(parse_error({"--train.steps", "-3"}),
             "--train.steps -3: must be a whole number of at least 1");

@@ -128,7 +128,7 @@ class ShortBenchmark : public ::testing::Test {
   QualityResult measure(const std::string& variant, const QualityTask& task, std::int64_t steps = 3,
                         double density = 0.5) {
     return measure_quality(config_for(task, steps), parse_quality_variant(variant), density, task,
-                           1);
+                           {});
   }
 };
 
@@ -171,14 +171,15 @@ TEST_F(ShortBenchmark, SparserRunsOfEqualWorkAreLonger) {
   config.model.sparsity.ramp_steps = 4;
   config.model.sparsity.density = 0.25;
   const QualityVariant variant = parse_quality_variant("adaptive:end_to_end");
-  const std::int64_t steps = steps_of_equal_work(config, variant, 0.25, task, 1);
+  const std::int64_t steps = steps_of_equal_work(config, variant, 0.25, task, {});
   EXPECT_GT(steps, 20);
-  const QualityResult sparse = measure_quality(with_steps(config, steps), variant, 0.25, task, 1);
-  const QualityResult dense = measure_quality(config, parse_quality_variant("dense"), 1.0, task, 1);
+  const QualityResult sparse = measure_quality(with_steps(config, steps), variant, 0.25, task, {});
+  const QualityResult dense =
+      measure_quality(config, parse_quality_variant("dense"), 1.0, task, {});
   EXPECT_NEAR(sparse.total_flops / dense.total_flops, 1.0, 0.05);
   // Warm-ups as long as the run: as many steps, but for what the gate costs.
   config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 20;
-  EXPECT_LE(steps_of_equal_work(config, variant, 0.25, task, 1), 20);
+  EXPECT_LE(steps_of_equal_work(config, variant, 0.25, task, {}), 20);
 }
 
 TEST_F(ShortBenchmark, OnRecallBeginsAtChance) {
