@@ -10,6 +10,7 @@
 #include "launch/commands/checkpoint_verify.hpp"
 #include "launch/commands/data_inspect.hpp"
 #include "launch/commands/data_tokenize.hpp"
+#include "launch/commands/doctor.hpp"
 #include "launch/commands/eval.hpp"
 #include "launch/commands/generate.hpp"
 #include "launch/commands/score.hpp"
@@ -34,6 +35,7 @@ const std::vector<Command>& commands() {
       bench_kernels_command(),
       bench_attention_command(),
       bench_quality_command(),
+      doctor_command(),
   };
   return list;
 }

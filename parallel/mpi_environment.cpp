@@ -20,6 +20,21 @@ bool MpiEnvironment::launched_by_mpi() {
                      [](const char* n) { return std::getenv(n) != nullptr; });
 }
 
+LibraryVersion MpiEnvironment::library() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text;
+  int length = 0;
+  check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
+  // "Open MPI v4.1.4, package: ...": what follows is not for a table.
+  const std::string loaded(text.data(), static_cast<std::size_t>(length));
+#if defined(OMPI_MAJOR_VERSION)
+  const std::string built =
+      str("Open MPI v", OMPI_MAJOR_VERSION, ".", OMPI_MINOR_VERSION, ".", OMPI_RELEASE_VERSION);
+#else
+  const std::string built = str("MPI ", MPI_VERSION, ".", MPI_SUBVERSION);
+#endif
+  return {"MPI", built, loaded.substr(0, loaded.find_first_of(",\n"))};
+}
+
 MpiEnvironment::MpiEnvironment(int* argc, char*** argv)
     : exceptions_at_start_(std::uncaught_exceptions()) {
   if (!launched_by_mpi()) return;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "parallel/communicator.hpp"
+#include "runtime/core/library_version.hpp"
 
 namespace filigree {
 
@@ -27,6 +28,7 @@ class MpiEnvironment {
 
   // Whether the process was started by mpirun (or srun): otherwise the world has one rank.
   static bool launched_by_mpi();
+  static LibraryVersion library();
 
   // Collective. `timeout` is every collective's, here and in all groups split from this world. A
   // rank that stays inside MPI for a quarter longer is ended with exit code 76 by the world's

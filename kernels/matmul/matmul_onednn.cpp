@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/parallel_for.hpp"
 #include "kernels/matmul/matmul_implementations.hpp"
+#include "kernels/matmul/onednn_version.hpp"
 
 namespace filigree {
 
@@ -103,6 +104,12 @@ const std::optional<std::string>& bf16_problem() {
 }
 
 }  // namespace
+
+LibraryVersion onednn_version() {
+  const dnnl_version_t& loaded = *dnnl_version();
+  return {"oneDNN", str(DNNL_VERSION_MAJOR, ".", DNNL_VERSION_MINOR, ".", DNNL_VERSION_PATCH),
+          str(loaded.major, ".", loaded.minor, ".", loaded.patch)};
+}
 
 std::optional<std::string> matmul_onednn_reject(const Matmul::Arguments& a,
                                                 const ExecutionContext&) {

@@ -160,6 +160,13 @@ Handle fixed_text_type(std::size_t bytes, const std::filesystem::path& path) {
 
 }  // namespace
 
+LibraryVersion hdf5_version() {
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return {"HDF5", str(H5_VERS_MAJOR, ".", H5_VERS_MINOR, ".", H5_VERS_RELEASE),
+          str(major, ".", minor, ".", release)};
+}
+
 std::int64_t size_of(Hdf5Type type) {
   for (const TypeRow& row : kTypes) {
     if (row.type == type) return row.size;

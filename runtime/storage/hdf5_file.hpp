@@ -13,7 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/core/library_version.hpp"
+
 namespace filigree {
+
+LibraryVersion hdf5_version();
 
 // Element types as stored, all little-endian. bf16 and f16 have no HDF5 type of their own: store
 // u16 and say so in an attribute.
