@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "launch/commands/bench_kernels.hpp"
+#include "launch/device.hpp"
 #include "launch/options.hpp"
 #include "launch/process.hpp"
 #include "runtime/core/error.hpp"
@@ -50,17 +51,35 @@ std::string joined(const std::vector<T>& values) {
   return text;
 }
 
+// What the rates are held against.
+struct Ceiling {
+  std::string name;
+  double gflops = 0;
+};
+
+Ceiling measure_ceiling(const AttentionBenchSettings& settings, ExecutionContext& context) {
+  if (context.device.kind == DeviceKind::cpu)
+    return {str("multiply-adds of ", context.num_threads,
+                context.num_threads == 1 ? " thread" : " threads"),
+            measure_machine_peaks(context.num_threads).isas.back().f32_gflops};
+  const DevicePeaks peaks = measure_device_peaks(context);
+  return {"cuBLASLt 8192^3",
+          settings.dtype == DType::bf16 ? peaks.bf16_gemm_gflops : peaks.f32_gemm_gflops};
+}
+
 std::string table_text(const std::vector<AttentionMeasurement>& rows, double peak_gflops) {
   std::ostringstream out;
-  out << "                         |           forward                          |           "
+  out << "                         |           forward                                  |          "
+         " "
          "backward\n"
-         " tokens group block read |  dense ms  sparse ms  faster  /pair  peak |  dense ms  "
-         "sparse ms  faster  /pair  peak\n";
+         " tokens group block read |  dense ms  sparse ms  faster  GFLOP/s  /pair  peak |  dense "
+         "ms "
+         " sparse ms  faster  GFLOP/s  /pair  peak\n";
   const auto timing = [&](const AttentionTiming& t) {
     char text[128];
-    std::snprintf(text, sizeof text, " | %9.2f  %9.2f  %5.2fx  %4.0f%%  %3.0f%%",
-                  t.dense_seconds * 1e3, t.sparse_seconds * 1e3, t.speed_up(), 100 * t.efficiency(),
-                  100 * t.sparse_gflops / peak_gflops);
+    std::snprintf(text, sizeof text, " | %9.3f  %9.3f  %5.2fx  %7.0f  %4.0f%%  %3.0f%%",
+                  t.dense_seconds * 1e3, t.sparse_seconds * 1e3, t.speed_up(), t.sparse_gflops,
+                  100 * t.efficiency(), 100 * t.sparse_gflops / peak_gflops);
     return std::string(text);
   };
   const AttentionMeasurement* previous = nullptr;
@@ -75,17 +94,17 @@ std::string table_text(const std::vector<AttentionMeasurement>& rows, double pea
   return out.str();
 }
 
-std::string heading(const AttentionBenchSettings& s, double peak_gflops) {
+std::string heading(const AttentionBenchSettings& s, const Ceiling& ceiling) {
   char peak[32];
-  std::snprintf(peak, sizeof peak, "%.1f", peak_gflops);
-  return str("Causal attention in f32, ", s.heads, " query and ", s.kv_heads,
-             " key/value heads of ", s.head_dim, ", on ", s.threads,
-             s.threads == 1 ? " thread" : " threads", ".\nMeasured peak of multiply-adds: ", peak,
+  std::snprintf(peak, sizeof peak, "%.1f", ceiling.gflops);
+  return str("Causal attention in ", name_of(s.dtype), ", ", s.heads, " query and ", s.kv_heads,
+             " key/value heads of ", s.head_dim, ".\nMeasured peak, ", ceiling.name, ": ", peak,
              " GFLOP/s.\n\n"
              "group: queries that share a list; block: keys of an entry; read: share of the causal "
              "pairs that is read\n(first, previous and own blocks always are; densities below "
-             "theirs are left out). faster: dense time\nover sparse time. /pair: rate of pairs "
-             "read, relative to dense. peak: share of the measured peak.\n\n");
+             "theirs are left out). faster: dense time\nover sparse time. GFLOP/s: of the sparse "
+             "one, of pairs that are read. /pair: that rate relative to dense.\npeak: its share of "
+             "the measured peak.\n\n");
 }
 
 nlohmann::json timing_json(const AttentionTiming& t) {
@@ -95,7 +114,7 @@ nlohmann::json timing_json(const AttentionTiming& t) {
 }
 
 void write_json(const std::string& path, const AttentionBenchSettings& settings,
-                const std::vector<AttentionMeasurement>& rows, double peak_gflops) {
+                const std::vector<AttentionMeasurement>& rows, const Ceiling& ceiling) {
   nlohmann::json measurements = nlohmann::json::array();
   for (const AttentionMeasurement& row : rows)
     measurements.push_back({{"sequence", row.sequence},
@@ -105,9 +124,13 @@ void write_json(const std::string& path, const AttentionBenchSettings& settings,
                             {"density_percent", row.density},
                             {"forward", timing_json(row.forward)},
                             {"backward", timing_json(row.backward)}});
-  const nlohmann::json json = {{"threads", settings.threads},    {"heads", settings.heads},
-                               {"kv_heads", settings.kv_heads},  {"head_dim", settings.head_dim},
-                               {"peak_f32_gflops", peak_gflops}, {"measurements", measurements}};
+  const nlohmann::json json = {{"dtype", name_of(settings.dtype)},
+                               {"heads", settings.heads},
+                               {"kv_heads", settings.kv_heads},
+                               {"head_dim", settings.head_dim},
+                               {"peak", ceiling.name},
+                               {"peak_gflops", ceiling.gflops},
+                               {"measurements", measurements}};
   std::ofstream file(path);
   file << json.dump(2) << '\n';
   if (!file.flush())
@@ -116,13 +139,16 @@ void write_json(const std::string& path, const AttentionBenchSettings& settings,
 
 int run(const std::vector<std::string>& arguments) {
   AttentionBenchSettings settings;
-  settings.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  std::string device = "cpu", dtype(name_of(settings.dtype));
   std::string sequences = joined(settings.sequences), densities = joined(settings.densities);
   std::string groups = joined(settings.query_blocks), blocks = joined(settings.key_blocks);
   std::string json_file;
   Options options(bench_attention_command());
-  options.add("threads", &settings.threads,
+  options.add("threads", &threads,
               {.description = "OpenMP threads per kernel", .min = 1, .max = 4096});
+  options.add("device", &device, device_option());
+  options.add("dtype", &dtype, {.description = "of all tensors", .allowed = {"f32", "bf16"}});
   options.add("sequence", &sequences, {.description = "lengths to measure", .unit = "TOKENS,..."});
   options.add("density", &densities,
               {.description = "share of the blocks that is read", .unit = "PERCENT,..."});
@@ -147,11 +173,13 @@ int run(const std::vector<std::string>& arguments) {
     throw UserError(str("--kv-heads ", settings.kv_heads, ": does not divide --heads ",
                         settings.heads, "; each key/value head serves equally many query heads"));
 
-  const double peak = measure_machine_peaks(settings.threads).isas.back().f32_gflops;
-  print_once(heading(settings, peak));
-  const std::vector<AttentionMeasurement> rows = measure_attention(settings);
-  print_once(table_text(rows, peak));
-  if (!json_file.empty()) write_json(json_file, settings, rows, peak);
+  settings.dtype = dtype_from_name(dtype);
+  ExecutionContext context = make_context(choose_device(device), threads);
+  const Ceiling ceiling = measure_ceiling(settings, context);
+  print_once(heading(settings, ceiling));
+  const std::vector<AttentionMeasurement> rows = measure_attention(settings, context);
+  print_once(table_text(rows, ceiling.gflops));
+  if (!json_file.empty()) write_json(json_file, settings, rows, ceiling);
   return exit_code::kOk;
 }
 

@@ -5,13 +5,14 @@
 #include <vector>
 
 #include "launch/command.hpp"
+#include "runtime/core/execution.hpp"
 
 namespace filigree {
 
 Command bench_attention_command();
 
 struct AttentionBenchSettings {
-  int threads = 1;
+  DType dtype = DType::f32;
   std::int64_t heads = 2, kv_heads = 2, head_dim = 64;
   std::vector<std::int64_t> sequences = {1024, 4096};
   std::vector<double> densities = {100, 50, 25, 12.5, 10, 5};  // per cent of the causal pairs
@@ -33,8 +34,9 @@ struct AttentionMeasurement {
   AttentionTiming forward, backward;
 };
 
-// Causal attention in f32 over lists of blocks drawn at random; first, previous and own blocks
+// Causal attention over lists of blocks drawn at random; first, previous and own blocks
 // always. A density that reads the same pairs as the one before is left out.
-std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings);
+std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings,
+                                                    ExecutionContext& context);
 
 }  // namespace filigree

@@ -14,17 +14,18 @@ namespace {
 
 constexpr std::uint64_t kSeed = 1;
 
-Tensor random_values(const Shape& shape, std::uint64_t stream) {
+Tensor random_values(const Shape& shape, DType dtype, std::uint64_t stream) {
   const Philox random(kSeed, RandomPurpose::test, stream);
   const Tensor values = Tensor::empty(shape, DType::f32);
   for (std::int64_t i = 0; i < values.numel(); ++i)
     values.data<float>()[i] = static_cast<float>(2 * random.uniform(i) - 1);
-  return values;
+  return dtype == DType::f32 ? values : values.to(dtype);
 }
 
 // The tensors of one length, dense and sparse in turn.
 struct Problem {
-  Problem(const AttentionBenchSettings& settings, std::int64_t sequence)
+  Problem(const AttentionBenchSettings& settings, std::int64_t sequence,
+          const ExecutionContext& context)
       : shape{1,
               sequence,
               sequence,
@@ -36,11 +37,14 @@ struct Problem {
               1 / std::sqrt(double(settings.head_dim))} {
     const Shape query{sequence, shape.query_heads * shape.head_dim};
     const Shape key{sequence, shape.kv_heads * shape.head_dim};
-    q = random_values(query, 1), k = random_values(key, 2), v = random_values(key, 3);
-    d_o = random_values(query, 4);
-    o = Tensor::zeros(query, DType::f32), dq = Tensor::zeros(query, DType::f32);
-    dk = Tensor::zeros(key, DType::f32), dv = Tensor::zeros(key, DType::f32);
-    lse = Tensor::zeros({1, shape.query_heads, sequence}, DType::f32);
+    const DType dtype = settings.dtype;
+    const auto values = [&](const Shape& of, std::uint64_t stream) {
+      return context.upload(random_values(of, dtype, stream));
+    };
+    q = values(query, 1), k = values(key, 2), v = values(key, 3), d_o = values(query, 4);
+    o = context.zeros(query, dtype), dq = context.zeros(query, dtype);
+    dk = context.zeros(key, dtype), dv = context.zeros(key, dtype);
+    lse = context.zeros({1, shape.query_heads, sequence}, DType::f32);
   }
   AttentionForward::Arguments forward(const AttentionPattern& pattern) const {
     return {shape, q, k, v, o, lse, pattern};
@@ -70,8 +74,9 @@ std::vector<std::int32_t> draw_blocks(std::int64_t first_own, std::int64_t last_
   return chosen;
 }
 
+// In host memory.
 BlockLists draw_lists(const AttentionShape& s, std::int64_t query_block, std::int64_t key_block,
-                      double share, ExecutionContext& context) {
+                      double share) {
   const std::int64_t groups = query_groups(s, query_block), blocks = key_blocks(s, key_block);
   const Philox random(kSeed, RandomPurpose::test, 5);
   std::vector<std::vector<std::int32_t>> lists;
@@ -95,18 +100,29 @@ BlockLists draw_lists(const AttentionShape& s, std::int64_t query_block, std::in
   }
   result.transposed_counts_BHM = Tensor::empty({1, s.query_heads, blocks}, DType::i32);
   result.transposed_indices_BHMN = Tensor::empty({1, s.query_heads, blocks, groups}, DType::i32);
+  ExecutionContext context;
   dispatch<BlockTranspose>({result.counts_BHN, result.indices_BHNJ, result.transposed_counts_BHM,
                             result.transposed_indices_BHMN},
                            context);
   return result;
 }
 
+AttentionPattern uploaded(const AttentionPattern& host, const ExecutionContext& context) {
+  AttentionPattern pattern = host;
+  BlockLists& lists = pattern.lists;
+  for (Tensor* tensor : {&lists.counts_BHN, &lists.indices_BHNJ, &lists.transposed_counts_BHM,
+                         &lists.transposed_indices_BHMN})
+    *tensor = context.upload(*tensor);
+  return pattern;
+}
+
+// `counted` are the arguments with their lists in host memory, where pairs can be counted.
 template <class Op>
-void measure(const typename Op::Arguments& arguments, ExecutionContext& context, double* seconds,
-             double* gflops) {
+void measure(const typename Op::Arguments& arguments, const typename Op::Arguments& counted,
+             ExecutionContext& context, double* seconds, double* gflops) {
   const Implementation<Op>& chosen = select_implementation<Op>(arguments, context);
-  *seconds = fastest_call(0.02, [&] { chosen.run(arguments, context); });
-  *gflops = double(Op::work(arguments).flops) / *seconds * 1e-9;
+  *seconds = fastest_call(0.02, context, [&] { chosen.run(arguments, context); });
+  *gflops = double(Op::work(counted).flops) / *seconds * 1e-9;
 }
 
 // All densities of one grouping beside the dense times, which are taken again each time: the
@@ -118,33 +134,33 @@ void measure_grouping(const AttentionBenchSettings& settings, const Problem& pro
   AttentionMeasurement row;
   row.sequence = s.query_length, row.query_block = query_block, row.key_block = key_block;
   AttentionTiming &forward = row.forward, &backward = row.backward;
-  measure<AttentionForward>(problem.forward({}), context, &forward.dense_seconds,
-                            &forward.dense_gflops);
-  measure<AttentionBackward>(problem.backward({}), context, &backward.dense_seconds,
-                             &backward.dense_gflops);
+  measure<AttentionForward>(problem.forward({}), problem.forward({}), context,
+                            &forward.dense_seconds, &forward.dense_gflops);
+  measure<AttentionBackward>(problem.backward({}), problem.backward({}), context,
+                             &backward.dense_seconds, &backward.dense_gflops);
   for (const double density : settings.densities) {
     AttentionPattern pattern;
-    pattern.lists = draw_lists(s, query_block, key_block, density / 100, context);
+    pattern.lists = draw_lists(s, query_block, key_block, density / 100);
     const double read = 100 * double(visited_pairs(s, pattern)) / double(allowed_pairs(s, pattern));
     // Below what the forced blocks take, every density gives the same lists.
     if (read == row.density) continue;
     row.asked_density = density, row.density = read;
-    measure<AttentionForward>(problem.forward(pattern), context, &forward.sparse_seconds,
-                              &forward.sparse_gflops);
-    measure<AttentionBackward>(problem.backward(pattern), context, &backward.sparse_seconds,
-                               &backward.sparse_gflops);
+    const AttentionPattern there = uploaded(pattern, context);
+    measure<AttentionForward>(problem.forward(there), problem.forward(pattern), context,
+                              &forward.sparse_seconds, &forward.sparse_gflops);
+    measure<AttentionBackward>(problem.backward(there), problem.backward(pattern), context,
+                               &backward.sparse_seconds, &backward.sparse_gflops);
     rows->push_back(row);
   }
 }
 
 }  // namespace
 
-std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings) {
-  ExecutionContext context;
-  context.num_threads = settings.threads;
+std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings,
+                                                    ExecutionContext& context) {
   std::vector<AttentionMeasurement> rows;
   for (const std::int64_t sequence : settings.sequences) {
-    const Problem problem(settings, sequence);
+    const Problem problem(settings, sequence, context);
     for (const std::int64_t query_block : settings.query_blocks)
       for (const std::int64_t key_block : settings.key_blocks)
         measure_grouping(settings, problem, query_block, key_block, context, &rows);

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <thread>
 
+#include "launch/device.hpp"
 #include "launch/options.hpp"
 #include "launch/process.hpp"
 #include "runtime/core/error.hpp"
@@ -26,9 +27,9 @@ std::string time_text(double seconds) {
 }
 
 std::string error_text(const KernelMeasurement& row) {
-  if (row.implementation == "reference") return "-";
+  if (!row.error) return "-";
   char text[32];
-  std::snprintf(text, sizeof text, "%.1e", row.error);
+  std::snprintf(text, sizeof text, "%.1e", *row.error);
   return text;
 }
 
@@ -89,12 +90,35 @@ std::string peaks_text(const MachinePeaks& peaks, int threads) {
   return out.str();
 }
 
-nlohmann::json to_json(const MachinePeaks& peaks, const std::vector<KernelMeasurement>& rows,
-                       int threads) {
-  nlohmann::json isas = nlohmann::json::array(), kernels = nlohmann::json::array();
+std::string peaks_text(const DevicePeaks& peaks, const std::string& device) {
+  return str("Measured on ", device,
+             ":\n  cuBLASLt 8192^3: ", fixed(peaks.f32_gemm_gflops * 1e-3, 1), " TFLOP/s f32, ",
+             fixed(peaks.bf16_gemm_gflops * 1e-3, 1),
+             " TFLOP/s bf16\n  memory copy: ", fixed(peaks.copy_gbs, 1),
+             " GB/s read and written\n\nof peak: of cuBLASLt 8192^3 in the dtype, or of the memory "
+             "copy where the rate is in GB/s.\n\n");
+}
+
+nlohmann::json to_json(const MachinePeaks& peaks, int threads) {
+  nlohmann::json isas = nlohmann::json::array();
   for (const MachinePeaks::Isa& isa : peaks.isas)
     isas.push_back(
         {{"name", isa.name}, {"f32_gflops", isa.f32_gflops}, {"f64_gflops", isa.f64_gflops}});
+  return {{"threads", threads},
+          {"isas", isas},
+          {"f32_gemm_gflops", peaks.f32_gemm_gflops},
+          {"bf16_gemm_gflops", peaks.bf16_gemm_gflops},
+          {"memory_gbs", peaks.memory_gbs}};
+}
+
+nlohmann::json to_json(const DevicePeaks& peaks) {
+  return {{"f32_gemm_gflops", peaks.f32_gemm_gflops},
+          {"bf16_gemm_gflops", peaks.bf16_gemm_gflops},
+          {"memory_gbs", peaks.copy_gbs}};
+}
+
+nlohmann::json to_json(const std::vector<KernelMeasurement>& rows) {
+  nlohmann::json kernels = nlohmann::json::array();
   for (const KernelMeasurement& row : rows) {
     nlohmann::json item = {{"op", row.op},
                            {"shape", row.shape},
@@ -107,19 +131,13 @@ nlohmann::json to_json(const MachinePeaks& peaks, const std::vector<KernelMeasur
                    {"gbs", row.gbs},
                    {"share_of_peak", row.share_of_peak},
                    {"memory_bound", row.memory_bound}});
-      if (row.implementation != "reference") item["error"] = row.error;
+      if (row.error) item["error"] = *row.error;
     } else {
       item["rejected"] = row.rejected;
     }
     kernels.push_back(std::move(item));
   }
-  return {{"threads", threads},
-          {"peaks",
-           {{"isas", isas},
-            {"f32_gemm_gflops", peaks.f32_gemm_gflops},
-            {"bf16_gemm_gflops", peaks.bf16_gemm_gflops},
-            {"memory_gbs", peaks.memory_gbs}}},
-          {"kernels", kernels}};
+  return kernels;
 }
 
 void write_json(const std::string& path, const nlohmann::json& json) {
@@ -129,12 +147,29 @@ void write_json(const std::string& path, const nlohmann::json& json) {
     throw UserError(str("--json: cannot write '", path, "'; is its folder there and writable?"));
 }
 
+struct MeasuredPeaks {
+  KernelPeaks kernels;
+  std::string text;
+  nlohmann::json json;
+};
+
+MeasuredPeaks measure_peaks(ExecutionContext& context) {
+  if (context.device.kind == DeviceKind::cpu) {
+    const MachinePeaks peaks = measure_machine_peaks(context.num_threads);
+    return {KernelPeaks(peaks), peaks_text(peaks, context.num_threads),
+            to_json(peaks, context.num_threads)};
+  }
+  const DevicePeaks peaks = measure_device_peaks(context);
+  return {KernelPeaks(peaks), peaks_text(peaks, str("GPU ", context.device.index)), to_json(peaks)};
+}
+
 int run(const std::vector<std::string>& arguments) {
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  std::string filter, json_file;
+  std::string filter, json_file, device = "cpu";
   Options options(bench_kernels_command());
   options.add("threads", &threads,
               {.description = "OpenMP threads per kernel", .min = 1, .max = 4096});
+  options.add("device", &device, device_option());
   options.add(
       "filter", &filter,
       {.description = "only cases whose 'op shape dtype' contains this text", .unit = "TEXT"});
@@ -142,15 +177,17 @@ int run(const std::vector<std::string>& arguments) {
               {.description = "also write the measurements to this file", .unit = "FILE"});
   if (!options.parse(arguments)) return exit_code::kOk;
 
-  const MachinePeaks peaks = measure_machine_peaks(threads);
-  print_once(peaks_text(peaks, threads));
-  const std::vector<KernelMeasurement> rows = measure_kernels(peaks, threads, filter);
+  ExecutionContext context = make_context(choose_device(device), threads);
+  const MeasuredPeaks peaks = measure_peaks(context);
+  print_once(peaks.text);
+  const std::vector<KernelMeasurement> rows = measure_kernels(peaks.kernels, context, filter);
   if (rows.empty())
     throw UserError(str("--filter ", filter,
                         ": no case contains this text; try an op, such as matmul, attention or "
                         "rms_norm, or a dtype: f32, bf16, f64"));
   print_once(table_text(rows));
-  if (!json_file.empty()) write_json(json_file, to_json(peaks, rows, threads));
+  if (!json_file.empty())
+    write_json(json_file, {{"device", device}, {"peaks", peaks.json}, {"kernels", to_json(rows)}});
   return exit_code::kOk;
 }
 

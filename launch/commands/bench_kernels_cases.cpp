@@ -25,23 +25,24 @@ void add_matmul(KernelSuite& suite, std::int64_t m, std::int64_t n, std::int64_t
                 bool transpose_b, DType dtype) {
   suite.add<Matmul>(
       str(m, "x", n, "x", k, transpose_b ? " b^T" : ""), dtype, false,
-      [=] {
-        return Matmul::Arguments{some_values({m, k}, dtype),
-                                 some_values(transpose_b ? Shape{n, k} : Shape{k, n}, dtype),
-                                 Tensor::zeros({m, n}, dtype), false, transpose_b};
+      [=](const CaseTensors& t) {
+        return Matmul::Arguments{t.values({m, k}, dtype),
+                                 t.values(transpose_b ? Shape{n, k} : Shape{k, n}, dtype),
+                                 t.zeros({m, n}, dtype), false, transpose_b};
       },
       [](const Matmul::Arguments& a) { return std::vector{a.c}; });
 }
 
-AttentionForward::Arguments attention_arguments(const AttentionShape& s, DType dtype) {
+AttentionForward::Arguments attention_arguments(const CaseTensors& t, const AttentionShape& s,
+                                                DType dtype) {
   const Shape query{s.batch * s.query_length, s.query_heads * s.head_dim};
   const Shape key{s.batch * s.key_length, s.kv_heads * s.head_dim};
   return {s,
-          some_values(query, dtype),
-          some_values(key, dtype),
-          some_values(key, dtype),
-          Tensor::zeros(query, dtype),
-          Tensor::zeros({s.batch, s.query_heads, s.query_length}, accumulation_dtype(dtype))};
+          t.values(query, dtype),
+          t.values(key, dtype),
+          t.values(key, dtype),
+          t.zeros(query, dtype),
+          t.zeros({s.batch, s.query_heads, s.query_length}, accumulation_dtype(dtype))};
 }
 
 void add_attention(KernelSuite& suite, std::int64_t queries, std::int64_t keys, std::int64_t heads,
@@ -52,33 +53,35 @@ void add_attention(KernelSuite& suite, std::int64_t queries, std::int64_t keys, 
   const std::string shape = str(queries, " of ", keys, ", ", heads, "/", kv_heads, " heads of ",
                                 dim, queries < keys ? " (decode)" : "");
   suite.add<AttentionForward>(
-      shape, dtype, queries < keys, [=] { return attention_arguments(s, dtype); },
+      shape, dtype, queries < keys,
+      [=](const CaseTensors& t) { return attention_arguments(t, s, dtype); },
       [](const AttentionForward::Arguments& a) {
         return std::vector{a.o_THK, a.lse_BHS};
       });
   if (queries < keys) return;
   suite.add<CountPairs>(
       shape, dtype, true,
-      [=] {
-        return CountPairs::Arguments{s, {}, Tensor::zeros({2}, DType::i64)};
+      [=](const CaseTensors& t) {
+        return CountPairs::Arguments{s, {}, t.zeros({2}, DType::i64)};
       },
       [](const CountPairs::Arguments&) { return std::vector<Tensor>{}; });
   suite.add<AttentionBackward>(
       shape, dtype, false,
-      [=] {
-        const auto f = attention_arguments(s, dtype);
-        ExecutionContext context;
-        dispatch<AttentionForward>(f, context);
+      [=](const CaseTensors& t) {
+        ExecutionContext host;
+        const auto f = attention_arguments(CaseTensors(host), s, dtype);
+        dispatch<AttentionForward>(f, host);
+        const Shape query = f.q_THK.shape(), key = f.k_TGK.shape();
         return AttentionBackward::Arguments{s,
-                                            f.q_THK,
-                                            f.k_TGK,
-                                            f.v_TGK,
-                                            f.o_THK,
-                                            f.lse_BHS,
-                                            some_values(f.q_THK.shape(), dtype),
-                                            Tensor::zeros(f.q_THK.shape(), dtype),
-                                            Tensor::zeros(f.k_TGK.shape(), dtype),
-                                            Tensor::zeros(f.k_TGK.shape(), dtype)};
+                                            t.given(f.q_THK),
+                                            t.given(f.k_TGK),
+                                            t.given(f.v_TGK),
+                                            t.given(f.o_THK),
+                                            t.given(f.lse_BHS),
+                                            t.values(query, dtype),
+                                            t.zeros(query, dtype),
+                                            t.zeros(key, dtype),
+                                            t.zeros(key, dtype)};
       },
       [](const AttentionBackward::Arguments& a) {
         return std::vector{a.dq_THK, a.dk_TGK, a.dv_TGK};
@@ -86,25 +89,26 @@ void add_attention(KernelSuite& suite, std::int64_t queries, std::int64_t keys, 
 }
 
 void add_rms_norm(KernelSuite& suite, DType dtype) {
-  const Shape shape{8192, 1024};
+  const std::int64_t tokens = 8192 * suite.scale();
+  const Shape shape{tokens, 1024};
+  const std::string title = str(tokens, "x1024");
   const DType acc = accumulation_dtype(dtype);
   suite.add<RmsNormForward>(
-      "8192x1024", dtype, true,
-      [=] {
-        return RmsNormForward::Arguments{some_values(shape, dtype), some_values({1024}, dtype),
-                                         Tensor::zeros(shape, dtype), Tensor::zeros({8192}, acc)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return RmsNormForward::Arguments{t.values(shape, dtype), t.values({1024}, dtype),
+                                         t.zeros(shape, dtype), t.zeros({tokens}, acc)};
       },
       [](const RmsNormForward::Arguments& a) {
         return std::vector{a.y_TD, a.r_T};
       });
   suite.add<RmsNormBackward>(
-      "8192x1024", dtype, true,
-      [=] {
-        const Tensor r = Tensor::empty({8192}, acc);
-        r.copy_from(some_values({8192}, acc));
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        const Tensor r = t.values({tokens}, acc);
         return RmsNormBackward::Arguments{
-            some_values(shape, dtype), some_values({1024}, dtype),  r,
-            some_values(shape, dtype), Tensor::zeros(shape, dtype), Tensor::zeros({1024}, acc)};
+            t.values(shape, dtype), t.values({1024}, dtype), r,
+            t.values(shape, dtype), t.zeros(shape, dtype),   t.zeros({1024}, acc)};
       },
       [](const RmsNormBackward::Arguments& a) {
         return std::vector{a.dx_TD, a.dw_D};
@@ -112,20 +116,21 @@ void add_rms_norm(KernelSuite& suite, DType dtype) {
 }
 
 void add_swiglu(KernelSuite& suite, DType dtype) {
-  const Shape shape{4096, 2048};
+  const Shape shape{4096 * suite.scale(), 2048};
+  const std::string title = str(shape[0], "x2048");
   suite.add<SwigluForward>(
-      "4096x2048", dtype, true,
-      [=] {
-        return SwigluForward::Arguments{some_values(shape, dtype), some_values(shape, dtype),
-                                        Tensor::zeros(shape, dtype)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return SwigluForward::Arguments{t.values(shape, dtype), t.values(shape, dtype),
+                                        t.zeros(shape, dtype)};
       },
       [](const SwigluForward::Arguments& a) { return std::vector{a.y_TF}; });
   suite.add<SwigluBackward>(
-      "4096x2048", dtype, true,
-      [=] {
-        return SwigluBackward::Arguments{some_values(shape, dtype), some_values(shape, dtype),
-                                         some_values(shape, dtype), Tensor::zeros(shape, dtype),
-                                         Tensor::zeros(shape, dtype)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return SwigluBackward::Arguments{t.values(shape, dtype), t.values(shape, dtype),
+                                         t.values(shape, dtype), t.zeros(shape, dtype),
+                                         t.zeros(shape, dtype)};
       },
       [](const SwigluBackward::Arguments& a) {
         return std::vector{a.dgate_TF, a.dup_TF};
@@ -133,170 +138,174 @@ void add_swiglu(KernelSuite& suite, DType dtype) {
 }
 
 void add_rope(KernelSuite& suite, DType dtype) {
-  const Shape shape{8192, 1024};
+  const std::int64_t tokens = 8192 * suite.scale();
+  const Shape shape{tokens, 1024};
   suite.add<Rope>(
-      "8192, 16 heads of 64", dtype, true,
-      [=] {
-        return Rope::Arguments{some_values(shape, dtype), some_ids(8192, 8192),
-                               Tensor::zeros(shape, dtype), 64};
+      str(tokens, ", 16 heads of 64"), dtype, true,
+      [=](const CaseTensors& t) {
+        return Rope::Arguments{t.values(shape, dtype), t.ids(tokens, 8192), t.zeros(shape, dtype),
+                               64};
       },
       [](const Rope::Arguments& a) { return std::vector{a.y_THK}; });
 }
 
 void add_embedding(KernelSuite& suite, DType dtype) {
-  const std::int64_t tokens = 8192, rows = 8192, width = 1024;
+  const std::int64_t tokens = 8192 * suite.scale(), rows = 8192, width = 1024;
+  const std::string title = str(tokens, " of 8192x1024");
   const DType acc = accumulation_dtype(dtype);
   suite.add<EmbeddingForward>(
-      "8192 of 8192x1024", dtype, true,
-      [=] {
-        return EmbeddingForward::Arguments{some_ids(tokens, rows),
-                                           some_values({rows, width}, dtype),
-                                           Tensor::zeros({tokens, width}, dtype)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return EmbeddingForward::Arguments{t.ids(tokens, rows), t.values({rows, width}, dtype),
+                                           t.zeros({tokens, width}, dtype)};
       },
       [](const EmbeddingForward::Arguments& a) { return std::vector{a.y_TD}; });
   suite.add<EmbeddingBackward>(
-      "8192 of 8192x1024", dtype, true,
-      [=] {
-        return EmbeddingBackward::Arguments{some_ids(tokens, rows),
-                                            some_values({tokens, width}, dtype),
-                                            Tensor::zeros({rows, width}, acc)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return EmbeddingBackward::Arguments{t.ids(tokens, rows), t.values({tokens, width}, dtype),
+                                            t.zeros({rows, width}, acc)};
       },
       [](const EmbeddingBackward::Arguments& a) { return std::vector{a.dw_VD}; });
 }
 
 void add_cross_entropy(KernelSuite& suite, DType dtype) {
-  const std::int64_t tokens = 1024, vocabulary = 8192;
+  const std::int64_t tokens = 1024 * suite.scale(), vocabulary = 8192;
+  const std::string title = str(tokens, "x8192");
   const DType acc = accumulation_dtype(dtype);
   suite.add<CrossEntropyStatistics>(
-      "1024x8192", dtype, true,
-      [=] {
-        return CrossEntropyStatistics::Arguments{
-            some_values({tokens, vocabulary}, dtype), some_ids(tokens, vocabulary),
-            Tensor::zeros({tokens}, acc), Tensor::zeros({tokens}, acc),
-            Tensor::zeros({tokens}, acc)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return CrossEntropyStatistics::Arguments{t.values({tokens, vocabulary}, dtype),
+                                                 t.ids(tokens, vocabulary), t.zeros({tokens}, acc),
+                                                 t.zeros({tokens}, acc), t.zeros({tokens}, acc)};
       },
       [](const CrossEntropyStatistics::Arguments& a) {
         return std::vector{a.max_T, a.sum_T, a.target_T};
       });
   suite.add<CrossEntropyGradient>(
-      "1024x8192", dtype, true,
-      [=] {
-        return CrossEntropyGradient::Arguments{
-            some_values({tokens, vocabulary}, dtype), some_ids(tokens, vocabulary),
-            some_values({tokens}, acc), some_values({tokens}, acc)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return CrossEntropyGradient::Arguments{t.values({tokens, vocabulary}, dtype),
+                                               t.ids(tokens, vocabulary), t.values({tokens}, acc),
+                                               t.values({tokens}, acc)};
       },
       // In place: the next call starts from this one's result, so this must be looked at before.
-      [](const CrossEntropyGradient::Arguments& a) { return std::vector{a.logits_TV.clone()}; });
+      [](const CrossEntropyGradient::Arguments& a) { return std::vector{a.logits_TV}; });
 }
 
 // What is left of the loss once the ranks that share the vocabulary have exchanged their sums.
 void add_token_losses(KernelSuite& suite) {
-  const Shape tokens{1 << 20};
+  const Shape tokens{suite.scale() << 20};
   const DType dtype = DType::f32;
   suite.add<RescaleSums>(
-      "1Mi tokens", dtype, true,
-      [=] {
-        return RescaleSums::Arguments{some_values(tokens, dtype), some_values(tokens, dtype),
-                                      Tensor::zeros(tokens, dtype)};
+      str(suite.scale(), "Mi tokens"), dtype, true,
+      [=](const CaseTensors& t) {
+        return RescaleSums::Arguments{t.values(tokens, dtype), t.values(tokens, dtype),
+                                      t.zeros(tokens, dtype)};
       },
       [](const RescaleSums::Arguments& a) { return std::vector{a.sum_T}; });
   suite.add<TokenLosses>(
-      "1Mi tokens", dtype, true,
-      [=] {
+      str(suite.scale(), "Mi tokens"), dtype, true,
+      [=](const CaseTensors& t) {
         const Tensor sums = some_values(tokens, dtype);
         for (float& sum : sums.span<float>()) sum = 1 + sum * sum;
-        return TokenLosses::Arguments{some_values(tokens, dtype),   sums,
-                                      some_values(tokens, dtype),   some_ids(tokens[0], 8192),
-                                      Tensor::zeros(tokens, dtype), Tensor::zeros(tokens, dtype),
-                                      Tensor::zeros({}, dtype)};
+        return TokenLosses::Arguments{t.values(tokens, dtype), t.given(sums),
+                                      t.values(tokens, dtype), t.ids(tokens[0], 8192),
+                                      t.zeros(tokens, dtype),  t.zeros(tokens, dtype),
+                                      t.zeros({}, dtype)};
       },
       [](const TokenLosses::Arguments& a) {
         return std::vector{a.lse_T, a.log_p_T, a.loss};
       });
   suite.add<Fill>(
-      "1Mi", dtype, true,
-      [=] {
-        return Fill::Arguments{some_values({}, dtype), Tensor::zeros(tokens, dtype)};
+      str(suite.scale(), "Mi"), dtype, true,
+      [=](const CaseTensors& t) {
+        return Fill::Arguments{t.values({}, dtype), t.zeros(tokens, dtype)};
       },
       [](const Fill::Arguments& a) { return std::vector{a.y}; });
 }
 
 void add_adamw(KernelSuite& suite) {
-  const Shape shape{8 << 20};
+  const Shape shape{8 * suite.scale() << 20};
   suite.add<AdamW>(
-      "8388608 + bf16 copy", DType::f32, true,
-      [=] {
+      str(shape[0], " + bf16 copy"), DType::f32, true,
+      [=](const CaseTensors& t) {
         AdamW::Arguments a;
-        a.w_N = some_values(shape, DType::f32), a.g_N = some_values(shape, DType::f32);
-        a.m_N = Tensor::zeros(shape, DType::f32), a.v_N = Tensor::zeros(shape, DType::f32);
-        a.compute_N = Tensor::zeros(shape, DType::bf16);
+        a.w_N = t.values(shape, DType::f32), a.g_N = t.values(shape, DType::f32);
+        a.m_N = t.zeros(shape, DType::f32), a.v_N = t.zeros(shape, DType::f32);
+        a.compute_N = t.zeros(shape, DType::bf16);
         a.rate = 1e-3, a.decay = 0.1;
         return a;
       },
       [](const AdamW::Arguments& a) {
-        return std::vector{a.w_N.clone(), a.m_N.clone(), a.v_N.clone(), a.compute_N.clone()};
+        return std::vector{a.w_N, a.m_N, a.v_N, a.compute_N};
       });
 }
 
 void add_elementwise(KernelSuite& suite, DType dtype) {
-  const Shape shape{8192, 1024};
-  const auto tensor = [=] { return some_values(shape, dtype); };
+  const std::int64_t rows = 8192 * suite.scale();
+  const Shape shape{rows, 1024};
+  const std::string title = str(rows, "x1024");
+  const auto tensor = [=](const CaseTensors& t) { return t.values(shape, dtype); };
   suite.add<Add>(
-      "8192x1024", dtype, true,
-      [=] {
-        return Add::Arguments{tensor(), tensor(), tensor()};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return Add::Arguments{tensor(t), tensor(t), tensor(t)};
       },
       [](const Add::Arguments& a) { return std::vector{a.y}; });
   suite.add<Scale>(
-      "8192x1024", dtype, true,
-      [=] {
-        return Scale::Arguments{tensor(), tensor(), 0.5};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return Scale::Arguments{tensor(t), tensor(t), 0.5};
       },
       [](const Scale::Arguments& a) { return std::vector{a.y}; });
   suite.add<Dropout>(
-      "8192x1024", dtype, true,
-      [=] {
+      title, dtype, true,
+      [=](const CaseTensors& t) {
         Dropout::Arguments a;
-        a.x_TD = tensor(), a.y_TD = tensor(), a.rate = 0.1;
+        a.x_TD = tensor(t), a.y_TD = tensor(t), a.rate = 0.1;
         return a;
       },
       [](const Dropout::Arguments& a) { return std::vector{a.y_TD}; });
   if (dtype != DType::f32) return;
   suite.add<Dot>(
-      "8192x1024", dtype, true,
-      [=] {
-        return Dot::Arguments{tensor(), tensor(), Tensor::zeros({1}, DType::f64)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return Dot::Arguments{tensor(t), tensor(t), t.zeros({1}, DType::f64)};
       },
-      [](const Dot::Arguments& a) { return std::vector{a.sum.clone()}; });
+      [](const Dot::Arguments& a) { return std::vector{a.sum}; });
   suite.add<SumSquares>(
-      "8192x1024", dtype, true,
-      [=] {
-        return SumSquares::Arguments{tensor(), Tensor::zeros({1}, DType::f64)};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return SumSquares::Arguments{tensor(t), t.zeros({1}, DType::f64)};
       },
-      [](const SumSquares::Arguments& a) { return std::vector{a.sum.clone()}; });
+      [](const SumSquares::Arguments& a) { return std::vector{a.sum}; });
   suite.add<NormalFill>(
-      "1024x1024", dtype, true,
-      [=] {
+      str(rows / 8, "x1024"), dtype, true,
+      [=](const CaseTensors& t) {
         NormalFill::Arguments a;
-        a.x_RC = Tensor::zeros({1024, 1024}, dtype), a.global_columns = 1024;
+        a.x_RC = t.zeros({rows / 8, 1024}, dtype), a.global_columns = 1024;
         return a;
       },
       [](const NormalFill::Arguments& a) { return std::vector{a.x_RC}; });
 }
 
 void add_sigmoid_gate(KernelSuite& suite, DType dtype) {
-  const Shape shape{4096, 2048};
-  const auto tensor = [=] { return some_values(shape, dtype); };
+  const Shape shape{4096 * suite.scale(), 2048};
+  const std::string title = str(shape[0], "x2048");
+  const auto tensor = [=](const CaseTensors& t) { return t.values(shape, dtype); };
   suite.add<SigmoidGateForward>(
-      "4096x2048", dtype, true,
-      [=] {
-        return SigmoidGateForward::Arguments{tensor(), tensor(), tensor()};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return SigmoidGateForward::Arguments{tensor(t), tensor(t), tensor(t)};
       },
       [](const SigmoidGateForward::Arguments& a) { return std::vector{a.y_TF}; });
   suite.add<SigmoidGateBackward>(
-      "4096x2048", dtype, true,
-      [=] {
-        return SigmoidGateBackward::Arguments{tensor(), tensor(), tensor(), tensor(), tensor()};
+      title, dtype, true,
+      [=](const CaseTensors& t) {
+        return SigmoidGateBackward::Arguments{tensor(t), tensor(t), tensor(t), tensor(t),
+                                              tensor(t)};
       },
       [](const SigmoidGateBackward::Arguments& a) {
         return std::vector{a.dx_TF, a.dgate_TF};
@@ -304,15 +313,16 @@ void add_sigmoid_gate(KernelSuite& suite, DType dtype) {
 }
 
 void add_all_cases(KernelSuite& suite) {
+  const std::int64_t scale = suite.scale();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    add_matmul(suite, 1024, 1024, 256, true, dtype);
-    add_matmul(suite, 256, 1024, 1024, false, dtype);
+    add_matmul(suite, 1024 * scale, 1024 * scale, 256 * scale, true, dtype);
+    add_matmul(suite, 256 * scale, 1024 * scale, 1024 * scale, false, dtype);
   }
   add_matmul(suite, 512, 512, 256, true, DType::f64);
   for (const DType dtype : {DType::f32, DType::bf16, DType::f64})
-    add_attention(suite, 1024, 1024, 4, 2, dtype);
+    add_attention(suite, 1024, 1024, 4 * scale, 2 * scale, dtype);
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    add_attention(suite, 1, 8192, 8, 8, dtype);
+    add_attention(suite, 1, 8192, 8 * scale, 8 * scale, dtype);
     add_rms_norm(suite, dtype);
     add_swiglu(suite, dtype);
     add_rope(suite, dtype);
@@ -330,9 +340,24 @@ void add_all_cases(KernelSuite& suite) {
 
 }  // namespace
 
-std::vector<KernelMeasurement> measure_kernels(const MachinePeaks& peaks, int threads,
+KernelPeaks::KernelPeaks(const MachinePeaks& peaks)
+    : memory_gbs(peaks.memory_gbs),
+      f64_gflops(peaks.isas.back().f64_gflops),
+      f32_gflops(peaks.isas.back().f32_gflops),
+      // bf16 products run on instructions of their own; everything else in bf16 computes in f32.
+      bf16_gflops(f32_gflops),
+      bf16_matmul_gflops(peaks.bf16_gemm_gflops > 0 ? peaks.bf16_gemm_gflops : f32_gflops) {}
+
+KernelPeaks::KernelPeaks(const DevicePeaks& peaks)
+    : memory_gbs(peaks.copy_gbs),
+      f32_gflops(peaks.f32_gemm_gflops),
+      bf16_gflops(peaks.bf16_gemm_gflops),
+      bf16_matmul_gflops(peaks.bf16_gemm_gflops) {}
+
+std::vector<KernelMeasurement> measure_kernels(const KernelPeaks& peaks,
+                                               const ExecutionContext& context,
                                                const std::string& filter) {
-  KernelSuite suite(peaks, threads, filter);
+  KernelSuite suite(peaks, context, filter);
   add_all_cases(suite);
   return std::move(suite.rows);
 }

@@ -67,4 +67,25 @@ MachinePeaks measure_machine_peaks(int threads) {
   return peaks;
 }
 
+DevicePeaks measure_device_peaks(ExecutionContext& context, const DevicePeakSizes& sizes) {
+  DevicePeaks peaks;
+  {
+    const Tensor from = context.zeros({sizes.copy_bytes}, DType::u8);
+    const Tensor to = context.empty({sizes.copy_bytes}, DType::u8);
+    const double seconds = fastest_call(0.3, context, [&] { context.copy(from, to); });
+    peaks.copy_gbs = 2 * double(sizes.copy_bytes) / seconds * 1e-9;
+  }
+  const auto gemm_gflops = [&](DType dtype) {
+    const Shape square{sizes.matrix, sizes.matrix};
+    const Tensor operand = context.zeros(square, dtype);
+    const Matmul::Arguments arguments{operand, operand, context.zeros(square, dtype)};
+    const auto& chosen = select_implementation<Matmul>(arguments, context);
+    const double seconds = fastest_call(0.3, context, [&] { chosen.run(arguments, context); });
+    return double(Matmul::work(arguments).flops) / seconds * 1e-9;
+  };
+  peaks.f32_gemm_gflops = gemm_gflops(DType::f32);
+  peaks.bf16_gemm_gflops = gemm_gflops(DType::bf16);
+  return peaks;
+}
+
 }  // namespace filigree

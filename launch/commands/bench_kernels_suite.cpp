@@ -16,12 +16,10 @@ Tensor as_f64(const Tensor& values) {
   return result;
 }
 
-// bf16 products run on instructions of their own; everything else in bf16 computes in f32.
-double compute_peak(const MachinePeaks& peaks, const KernelMeasurement& row) {
-  if (row.dtype == DType::f64) return peaks.isas.back().f64_gflops;
-  const bool bf16_units =
-      row.dtype == DType::bf16 && row.op == Matmul::name && peaks.bf16_gemm_gflops > 0;
-  return bf16_units ? peaks.bf16_gemm_gflops : peaks.isas.back().f32_gflops;
+double compute_peak(const KernelPeaks& peaks, const KernelMeasurement& row) {
+  if (row.dtype == DType::f64) return peaks.f64_gflops;
+  if (row.dtype == DType::f32) return peaks.f32_gflops;
+  return row.op == Matmul::name ? peaks.bf16_matmul_gflops : peaks.bf16_gflops;
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ TEST(BenchAttention, ReportsTheDensityThatItReads) {
   settings.sequences = {100};
   settings.densities = {100, 0};
   settings.query_blocks = {1}, settings.key_blocks = {16};
-  const std::vector<AttentionMeasurement> rows = measure_attention(settings);
+  ExecutionContext context;
+  const std::vector<AttentionMeasurement> rows = measure_attention(settings, context);
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].density, 100.0);
   // First, previous and own block: everything to token 47, from there 32 keys and those of the own
