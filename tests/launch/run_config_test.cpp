@@ -149,6 +149,13 @@ TEST_F(RunConfigTest, PresetsAreValid) {
   EXPECT_GE(presets, 2);
 }
 
+TEST_F(RunConfigTest, Gpt2HasTheParametersOfTheSmallGpt2) {
+  const auto result =
+      parse_run_arguments(kTrain, {"--config", FILIGREE_SOURCE_DIR "/configs/gpt2_124m.cfg"});
+  const ModelConfig model = result->config.model.resolved(0);
+  EXPECT_NEAR(static_cast<double>(model.parameters()), 124e6, 0.5e6);
+}
+
 TEST_F(RunConfigTest, Lm7mHasSevenMillionParameters) {
   const auto result =
       parse_run_arguments(kTrain, {"--config", FILIGREE_SOURCE_DIR "/configs/lm_7m.cfg"});

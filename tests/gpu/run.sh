@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# In a folder that tests/gpu/bundle.sh made: parity, training equivalence and benchmarks on this machine's GPU.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+usage() {
+  cat <<'TEXT'
+usage: run.sh [--output DIR] [--tests]
+
+Runs the tests of the CUDA backend and its benchmarks on the first GPU, and ends with one table.
+
+  --output DIR   gets the reports: results.md, the table; results.json, everything; and what each
+                 program printed (default: results)
+  --tests        the tests only
+  --help         print this
+
+Exits 0 when every test passed and every benchmark ran, 1 when one did not, 2 without a GPU.
+TEXT
+}
+
+fail() { printf 'run.sh: error: %s\n' "$1" >&2; exit 2; }
+
+output=results
+benchmarks=yes
+while [ $# -gt 0 ]; do
+  case $1 in
+    --output) [ $# -gt 1 ] || fail "option --output needs a value"; output=$2; shift ;;
+    --tests) benchmarks=no ;;
+    --help | -h) usage; exit 0 ;;
+    *) fail "unknown option '$1'; run.sh --help lists them" ;;
+  esac
+  shift
+done
+
+export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+filigree=$here/bin/filigree
+report=$("$filigree" doctor) || fail "$(grep ' broken ' <<<"$report" || echo "filigree does not start here")"
+grep -q '^GPU 0 .* ok ' <<<"$report" ||
+  fail "$(grep -E '^(NVIDIA driver|GPU) ' <<<"$report" | grep -m 1 ' missing ' | tr -s ' ')"
+mkdir -p "$output" || fail "cannot make the folder '$output'"
+printf '%s\n' "$report"
+"$filigree" doctor --json >"$output/doctor.json"
+
+failed=0
+rows=()
+row() { rows+=("| $1 | $2 |"); }
+
+# program NAME COMMAND...: runs it, its output in NAME.txt, and notes the result.
+program() {
+  local name=$1 seconds=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@" >"$output/$name.txt" 2>&1; then
+    row "$name" "passed, $((SECONDS - seconds)) s"
+  else
+    row "$name" "**failed**, see $name.txt"
+    failed=1
+  fi
+  tail -n 3 "$output/$name.txt"
+}
+
+# number KEY FILE: the first number of this key in a JSON file.
+number() { sed -nE "s/.*\"$1\": *([-+0-9.eE]+).*/\\1/p" "$2" | head -n 1; }
+
+training() {
+  local name=$1
+  program "$name" "$filigree" bench scale --config "$here/configs/$name.cfg" --data.path "" --device cuda \
+    --train.dtype bf16 --steps 20 --warmup 5 --output "$output/$name"
+  [ -s "$output/$name.json" ] && [ -s "$output/kernels.json" ] || return 0
+  row "$name, bf16, tokens/s" "$(number tokens_per_second "$output/$name.json" | awk '{ printf "%.0f", $1 }')"
+  row "$name, model FLOP/s of cuBLASLt's" "$(awk -v model="$(number model_flops_per_second "$output/$name.json")" \
+    -v peak="$(number bf16_gemm_gflops "$output/kernels.json")" 'BEGIN { printf "%.1f %%", model / peak / 1e7 }')"
+}
+
+program parity "$here/bin/tests_kernels_gpu" --gtest_brief=1 --gtest_output="json:$output/parity.json"
+program training_equivalence "$here/bin/tests_training_gpu" --gtest_brief=1 --gtest_output="json:$output/training_equivalence.json"
+files=(doctor parity training_equivalence)
+if [ $benchmarks = yes ]; then
+  program kernels "$filigree" bench kernels --device cuda --json "$output/kernels.json"
+  for width in 64 128; do
+    program "attention_$width" "$filigree" bench attention --device cuda --dtype bf16 --heads 16 --kv-heads 16 \
+      --head-dim "$width" --sequence 4096,8192,16384,32768,65536 --density 100,50,25,10,5 --query-block 64 \
+      --key-block 64 --json "$output/attention_$width.json"
+  done
+  training lm_7m
+  training gpt2_124m
+  files+=(kernels attention_64 attention_128 lm_7m gpt2_124m)
+fi
+
+{
+  printf '| %s | %s |\n|---|--:|\n' "$(grep '^GPU 0 ' <<<"$report" | sed 's/.* ok *//')" "$(date -u +%Y-%m-%d)"
+  printf '%s\n' "${rows[@]}"
+} >"$output/results.md"
+{
+  separator='{'
+  for name in "${files[@]}"; do
+    [ -s "$output/$name.json" ] || continue
+    printf '%s\n"%s": ' "$separator" "$name"
+    cat "$output/$name.json"
+    separator=','
+  done
+  printf '}\n'
+} >"$output/results.json"
+for name in kernels attention_64 attention_128; do [ ! -s "$output/$name.txt" ] || { printf '\n'; cat "$output/$name.txt"; }; done
+printf '\n'
+cat "$output/results.md"
+exit $failed
