@@ -181,6 +181,123 @@ TEST(NcclFault, OtherRoot) {
                           {"ranks disagree in the root", "from root 0", "from root 1"});
 }
 
+TEST(NcclFault, OtherCountOfASend) {
+  expect_fault_everywhere(2, on_a_buffer([](Rank r, float* x, cudaStream_t stream) {
+                            if (r.rank == 0)
+                              ncclSend(x, 64, ncclFloat32, 1, r.comm, stream);
+                            else
+                              ncclRecv(x, 32, ncclFloat32, 0, r.comm, stream);
+                          }),
+                          {"ranks disagree in the count of", "rank 0 calls ncclSend of 64",
+                           "rank 1 calls ncclRecv of 32"});
+}
+
+TEST(NcclFault, BothSendAndNobodyReceives) {
+  const auto faults = run_ranks(2, 0, on_a_buffer([](Rank r, float* x, cudaStream_t stream) {
+                                  ncclSend(x, 64, ncclFloat32, 1 - r.rank, r.comm, stream);
+                                  ncclRecv(x, 64, ncclFloat32, 1 - r.rank, r.comm, stream);
+                                }),
+                                true, 0.2);
+  for (const std::string& fault : faults)
+    EXPECT_NE(fault.find("ncclSend #1"), std::string::npos) << fault;
+}
+
+// sum = twice the sum of x over ranks, captured once.
+cudaGraphExec_t captured_sum(Rank r, const float* x, float* sum, std::size_t count,
+                             cudaStream_t stream) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(r.wait(ncclAllReduce(i == 0 ? x : sum, sum, count, ncclFloat32,
+                                   i == 0 ? ncclSum : ncclMax, r.comm, stream)),
+              ncclSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  return executable;
+}
+
+TEST(Nccl, CapturedCollectivesRunAgainAndAgain) {
+  for (int seed = 0; seed < 4; ++seed) {
+    for (const bool blocking : {true, false}) {
+      const auto body = [](Rank r) {
+        Stream stream;
+        const DeviceArray<float> x(64), sum(64), other(values_of(r.rank, 64), stream);
+        const cudaGraphExec_t graph = captured_sum(r, x.get(), sum.get(), 64, stream);
+        for (const float value : {1.0F, 5.0F}) {
+          const std::vector<float> values(64, value + static_cast<float>(r.rank));
+          ASSERT_EQ(cudaMemcpyAsync(x.get(), values.data(), 256, cudaMemcpyHostToDevice, stream),
+                    cudaSuccess);
+          ASSERT_EQ(cudaGraphLaunch(graph, stream), cudaSuccess);
+          // Between the launches, one that was not captured: they count on.
+          ASSERT_EQ(r.wait(ncclAllReduce(other.get(), other.get(), 64, ncclFloat32, ncclMax, r.comm,
+                                         stream)),
+                    ncclSuccess);
+          ASSERT_EQ(sum.read(stream), std::vector<float>(64, 2 * value + 1));
+        }
+        ASSERT_EQ(cudaGraphExecDestroy(graph), cudaSuccess);
+      };
+      for (const std::string& fault : run_ranks(2, seed, body, blocking)) EXPECT_EQ(fault, "");
+    }
+  }
+}
+
+TEST(NcclFault, CapturedCollectivesThatDisagree) {
+  expect_fault_everywhere(
+      2,
+      [](Rank r) {
+        Stream stream;
+        const DeviceArray<float> x(values_of(r.rank, 64), stream), sum(64);
+        const cudaGraphExec_t graph =
+            captured_sum(r, x.get(), sum.get(), r.rank == 0 ? 64 : 60, stream);
+        cudaGraphLaunch(graph, stream);
+        cudaStreamSynchronize(stream);
+        cudaDeviceSynchronize();
+      },
+      {"ranks disagree in the count of ncclAllReduce", "of 64 ncclFloat32", "of 60 ncclFloat32"});
+}
+
+TEST(Nccl, AnAbortIsNoticedWhereTheOptionSaysSo) {
+  for (const bool noticed : {true, false}) {
+    simt::Options options = seeded(1);
+    options.devices = 2;
+    options.aborts_are_noticed = noticed;
+    simt::reset(options);
+    ncclUniqueId id;
+    ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+    std::barrier<> joined(2), aborted(2);
+    const auto run = [&](int r) {
+      EXPECT_EQ(cudaSetDevice(r), cudaSuccess);
+      ncclComm_t comm = nullptr;
+      EXPECT_EQ(ncclCommInitRank(&comm, 2, id, r), ncclSuccess);
+      joined.arrive_and_wait();
+      if (r == 1) ncclCommAbort(comm);
+      aborted.arrive_and_wait();
+      if (r == 1) return;
+      ncclResult_t state = ncclSuccess;
+      EXPECT_EQ(ncclCommGetAsyncError(comm, &state), ncclSuccess);
+      EXPECT_EQ(state, noticed ? ncclRemoteError : ncclSuccess);
+      ncclCommAbort(comm);
+    };
+    std::thread other([&] { run(1); });
+    run(0);
+    other.join();
+  }
+}
+
+TEST(Nccl, AnErrorInAGroupIsThatOfItsEnd) {
+  const auto faults = run_ranks(2, 0, [](Rank r) {
+    Stream stream;
+    const DeviceArray<float> x(8);
+    ASSERT_EQ(ncclGroupStart(), ncclSuccess);
+    ncclSend(x.get(), 8, ncclFloat32, 2, r.comm, stream);
+    EXPECT_EQ(ncclGroupEnd(), ncclInvalidArgument);
+    EXPECT_EQ(ncclGroupEnd(), ncclInvalidUsage);
+  });
+  for (const std::string& fault : faults) EXPECT_EQ(fault, "");
+}
+
 TEST(NcclFault, ARankThatNeverComes) {
   const auto faults = run_ranks(3, 0, on_a_buffer([](Rank r, float* x, cudaStream_t stream) {
                                   if (r.rank != 1) all_reduce(r, x, 64, stream);

@@ -211,6 +211,43 @@ TEST_P(Runtime, WhatMayNotBeCapturedSaysSo) {
   }
 }
 
+// The host has seen the end of the second stream's kernel, not of the first one's.
+TEST_P(Runtime, WhatTheHostHasSeenIsOrderedThoughOthersAreNot) {
+  Stream first, second, third;
+  Event done;
+  const DeviceArray<float> from(std::vector<float>(kCount, 1.0f), first), one(kCount),
+      other(kCount);
+  first.synchronize();
+  scale(from.get(), one.get(), 2.0f, kCount, first);
+  scale(from.get(), other.get(), 2.0f, kCount, second);
+  ASSERT_EQ(cudaEventRecord(done, second), cudaSuccess);
+  while (cudaStreamQuery(second) == cudaErrorNotReady || cudaEventQuery(done) != cudaSuccess) {
+  }
+  for (int i = 0; i < 8; ++i) cudaEventQuery(done);  // runs what is left
+  scale(from.get(), other.get(), 3.0f, kCount, third);
+  EXPECT_EQ(other.read(third), std::vector<float>(kCount, 4.0f));
+}
+
+// A watchdog's thread asks until the first stream is done. That orders nothing, since the thread
+// that enqueues has not seen it.
+TEST_P(Runtime, WhatAnotherThreadHasSeenOrdersNothing) {
+  if (!simt::sees_every_access()) GTEST_SKIP() << "AddressSanitizer instruments in this build";
+  const std::string message = fault_of([] {
+    Stream first, second;
+    Event done;
+    const DeviceArray<float> from(std::vector<float>(kCount, 1.0f), first), to(kCount);
+    scale(from.get(), to.get(), 2.0f, kCount, first);
+    ASSERT_EQ(cudaEventRecord(done, first), cudaSuccess);
+    std::thread([&] {
+      while (cudaEventQuery(done) == cudaErrorNotReady) {
+      }
+    }).join();
+    scale(to.get(), to.get(), 3.0f, kCount, second);
+    second.synchronize();
+  });
+  EXPECT_NE(message.find("race in device memory"), std::string::npos) << message;
+}
+
 TEST(Devices, AStreamBelongsToOne) {
   simt::Options options = seeded(0);
   options.devices = 2;

@@ -2,6 +2,7 @@
 // before the one that runs now.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -60,7 +61,8 @@ class History {
         break;
       }
     }
-    entries_.push_back({time, place});
+    if (!entries_.empty()) entries_.back().end = std::min(entries_.back().end, time);
+    entries_.push_back({time, kNever, place});
   }
   std::uint64_t start() const { return start_; }
   // What is stamped earlier is ordered before the running operation.
@@ -72,6 +74,7 @@ class History {
   const Place* unordered(std::uint64_t time) const {
     for (std::size_t i = entries_.size() - 1; i-- > 0;) {
       if (entries_[i].start > time) continue;
+      if (entries_[i].end <= time) return nullptr;  // made by an operation that is forgotten
       return running().after(entries_[i].place) ? nullptr : &entries_[i].place;
     }
     return nullptr;
@@ -85,8 +88,9 @@ class History {
   }
 
  private:
+  static constexpr std::uint64_t kNever = ~std::uint64_t{0};
   struct Entry {
-    std::uint64_t start;
+    std::uint64_t start, end;  // of its stamps
     Place place;
   };
   std::vector<Entry> entries_;  // in the order in which they ran

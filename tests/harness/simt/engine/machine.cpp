@@ -8,6 +8,7 @@
 namespace simt {
 
 thread_local int current_device = 0;
+thread_local bool this_thread_works = false;
 
 Machine& Machine::instance() {
   // Never destroyed: objects of static storage may free device memory after main().
@@ -75,7 +76,7 @@ void Machine::enqueue(CUstream_st& stream, std::shared_ptr<Operation> operation)
 
 bool Machine::usable(int device) {
   Device& d = devices_[device];
-  if (!d.fault.empty()) throw Fault(std::exchange(d.fault, {}));
+  if (!d.fault.empty() && this_thread_works) throw Fault(std::exchange(d.fault, {}));
   return !d.failed;
 }
 
@@ -181,6 +182,7 @@ void Machine::device_synchronised(int device) {
 }
 
 void Machine::host_knows(int device, const Clock& clock) {
+  if (!this_thread_works) return;
   devices_[device].host.join(clock);
   // What is queued already was not enqueued in this knowledge, and is checked against all of it.
   if (idle(device)) devices_[device].history.forget(devices_[device].host);

@@ -47,6 +47,7 @@ struct Queued {
 
 // One cudaEventRecord.
 struct EventRecord {
+  int device = 0;
   bool done = false;
   Clock clock;
   double milliseconds = 0;
@@ -86,7 +87,7 @@ class Machine {
   void remove_stream(cudaStream_t handle);
   void enqueue(CUstream_st& stream, std::shared_ptr<Operation> operation);
 
-  // Throws a waiting fault of `device`; false when it has failed before.
+  // Throws a waiting fault of `device` where the calling thread works; false when it has failed.
   bool usable(int device);
   // Runs operations, in a random order that streams and events allow, until `done`.
   void drain(std::unique_lock<std::mutex>& lock, int device, const std::function<bool()>& done);
@@ -95,7 +96,8 @@ class Machine {
   // Runs one operation apart from any stream, ordered after what the host has waited for only.
   void run_alone(int device, Operation& operation);
   void device_synchronised(int device);
-  // The host has waited for what `clock` holds: later operations come after it.
+  // The host has waited for what `clock` holds: later operations come after it. What a thread that
+  // only asks has seen orders nothing, since it would have to tell the others.
   void host_knows(int device, const Clock& clock);
   bool idle(int device) const;
   bool capturing() const;
@@ -143,6 +145,8 @@ class Machine {
 
 // The device that the calling thread has chosen.
 extern thread_local int current_device;
+// Whether the calling thread has ever done more than ask how far things are.
+extern thread_local bool this_thread_works;
 
 }  // namespace simt
 

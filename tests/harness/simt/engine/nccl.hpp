@@ -73,6 +73,7 @@ struct NcclClique {
   std::vector<std::weak_ptr<NcclMember>> members;
   int joined = 0;
   ncclResult_t error = ncclSuccess;  // why it can never be used
+  bool abandoned = false;            // a member has aborted
   std::map<Key, std::shared_ptr<NcclMeeting>> meetings;
 };
 

@@ -16,6 +16,7 @@ struct Grouped {
 };
 // Calls between ncclGroupStart and ncclGroupEnd belong to the thread, as in NCCL.
 thread_local int group_depth = 0;
+thread_local ncclResult_t group_result = ncclSuccess;  // an error of a call in the group
 thread_local std::vector<Grouped> grouped;
 thread_local std::string last_error;
 
@@ -28,6 +29,7 @@ std::map<std::uint64_t, std::shared_ptr<NcclClique>>& joining() {
 
 ncclResult_t failed(ncclResult_t code, std::string what) {
   last_error = std::move(what);
+  if (group_depth > 0) group_result = code;
   return code;
 }
 
@@ -97,6 +99,9 @@ bool share_a_device(const NcclClique& clique) {
 ncclResult_t progress_of(ncclComm_t comm) {
   const NcclMember& member = *comm->member;
   if (member.clique->error != ncclSuccess) return member.clique->error;
+  if (member.clique->abandoned && Machine::instance().options().aborts_are_noticed) {
+    return ncclRemoteError;
+  }
   const bool waits = member.clique->joined < member.clique->size || !comm->deferred.empty() ||
                      (comm->finalizing && member.outstanding > 0);
   return waits ? ncclInProgress : ncclSuccess;
@@ -215,15 +220,15 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return ncclSuccess;
-  Call call;
-  comm->member->aborted = true;
+  Call call(simt::Caller::asks);
+  comm->member->aborted = comm->member->clique->abandoned = true;
   call.machine.notify();
   delete comm;
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
-  Call call;
+  Call call(simt::Caller::asks);
   if (comm->finalizing) call.machine.drain_once(comm->member->device);
   if (!comm->deferred.empty() && call.machine.random().below(2) == 0) {
     for (auto& [stream, operation] : std::exchange(comm->deferred, {})) {
@@ -293,7 +298,8 @@ ncclResult_t ncclGroupEnd() {
   if (--simt::group_depth > 0) return ncclSuccess;
   auto calls = std::exchange(simt::grouped, {});
   Call call;
-  ncclResult_t result = ncclSuccess;
+  ncclResult_t result = std::exchange(simt::group_result, ncclSuccess);
+  if (result != ncclSuccess) return result;
   while (!calls.empty()) {
     const cudaStream_t stream = calls.front().stream;
     const ncclComm_t comm = calls.front().comm;

@@ -69,6 +69,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   Call call;
   CUstream_st& target = call.machine.stream(stream, "cudaStreamWaitEvent");
+  if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (event->capture != nullptr) {
     if (target.capture != nullptr && target.capture != event->capture) {
@@ -117,11 +118,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Call call;
   CUstream_st& target = call.machine.stream(stream, "cudaEventRecord");
+  if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
   event->capture = target.capture;
   event->capture_tail = target.capture_tail;
   if (target.capture != nullptr) return cudaSuccess;
   event->record = std::make_shared<simt::EventRecord>();
+  event->record->device = target.device;
   call.machine.enqueue(target, std::make_shared<simt::RecordOperation>(event->record));
   event->record->clock = target.known;
   return cudaSuccess;
@@ -140,15 +143,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  Call call;
+  Call call(simt::Caller::asks);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
   if (event->capture != nullptr) return result(cudaErrorCapturedEvent);
   const std::shared_ptr<simt::EventRecord> record = event->record;
   if (record == nullptr) return cudaSuccess;
-  call.machine.drain_once(call.device);
-  if (!call.usable()) return result(cudaErrorLaunchFailure);
+  call.machine.drain_once(record->device);
+  if (!call.machine.usable(record->device)) return result(cudaErrorLaunchFailure);
   if (!record->done) return cudaErrorNotReady;
-  call.machine.host_knows(call.device, record->clock);
+  call.machine.host_knows(record->device, record->clock);
   return cudaSuccess;
 }
 

@@ -28,6 +28,8 @@ struct Options {
   int multiprocessors = 4;                  // of each device: few, so that grid-stride loops loop
   double peer_timeout_seconds = 20;         // how long a collective waits for the other ranks
   bool check_memory = true;                 // races, bounds and uninitialised reads
+  // NCCL tells the others of a rank that aborted: between hosts it does, within one they wait.
+  bool aborts_are_noticed = false;
 };
 
 // Forgets every stream, event, allocation and pending operation of all devices and starts anew.
