@@ -24,14 +24,12 @@ if(NOT CUDAToolkit_FOUND OR NOT TARGET CUDA::cublasLt)
                         "On Debian or Ubuntu: apt-get install nvidia-cuda-toolkit, or NVIDIA's own cuda-toolkit-13-0")
   return()
 endif()
-find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
-if(NOT NCCL_INCLUDE_DIR OR NOT NCCL_LIBRARY)
-  filigree_without_cuda("NCCL was not found" "On Debian or Ubuntu: apt-get install libnccl-dev, from NVIDIA's repository")
+find_package(NCCL 2.18 QUIET)
+if(NOT NCCL_FOUND)
+  filigree_without_cuda("NCCL (2.18 or newer) was not found"
+                        "On Debian or Ubuntu: apt-get install libnccl-dev, from NVIDIA's repository; NCCL_ROOT names a folder")
   return()
 endif()
-file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h lines REGEX "define NCCL_(MAJOR|MINOR|PATCH)")
-string(REGEX REPLACE "[^0-9]*([0-9]+)[^0-9]*([0-9]+)[^0-9]*([0-9]+).*" "\\1.\\2.\\3" NCCL_VERSION "${lines}")
 
 if(NOT CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
@@ -78,9 +76,8 @@ if(FILIGREE_WERROR)
 endif()
 
 add_library(filigree_cuda_backend OBJECT ${FILIGREE_CUDA_HOST_SOURCES} ${FILIGREE_CUDA_KERNELS})
-target_include_directories(filigree_cuda_backend SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
-target_link_libraries(filigree_cuda_backend PUBLIC filigree_kernels filigree_cuda CUDA::cudart_static CUDA::cublasLt
-                      ${NCCL_LIBRARY})
+target_link_libraries(filigree_cuda_backend PUBLIC filigree_kernels filigree_parallel filigree_cuda CUDA::cudart_static
+                      CUDA::cublasLt NCCL::NCCL)
 list(JOIN FILIGREE_CUDA_ARCHITECTURES "," architectures)
 set_source_files_properties(runtime/cuda/cuda_libraries.cpp PROPERTIES
                             COMPILE_DEFINITIONS FILIGREE_CUDA_ARCHITECTURES="${architectures}")

@@ -18,11 +18,13 @@ class Stopwatch {
   Clock::time_point start_;
 };
 
-// A group of one has nothing to send: what changes nothing may be anywhere, and copies check it
-// themselves.
-void check_on_host(const char* operation, const Tensor& tensor, int size) {
-  FILIGREE_CHECK(size == 1 || tensor.device().kind == DeviceKind::cpu, operation,
-                 " of a tensor that is not on the host");
+std::string text_of(const Device& device) {
+  return device.kind == DeviceKind::cpu ? "the host" : str("GPU ", device.index);
+}
+
+void check_together(const char* operation, const Tensor& a, const Tensor& b) {
+  FILIGREE_CHECK(a.device() == b.device(), operation, " between ", text_of(a.device()), " and ",
+                 text_of(b.device()));
 }
 
 void check_reducible(const char* operation, const Tensor& tensor) {
@@ -82,7 +84,7 @@ Communicator::Call Communicator::next_call(const char* operation) {
 }
 
 Communicator::Call Communicator::next_call(const char* operation, const Tensor& tensor) {
-  check_on_host(operation, tensor, size_);
+  check_reached(operation, tensor);
   Call call = next_call(operation);
   call.bytes = tensor.bytes();
   call.dtype = tensor.dtype();
@@ -91,7 +93,7 @@ Communicator::Call Communicator::next_call(const char* operation, const Tensor& 
 
 Communicator::Call Communicator::next_pair_call(const char* operation, const Tensor& tensor,
                                                 int peer, std::vector<std::int64_t>& sequences) {
-  check_on_host(operation, tensor, size_);
+  check_reached(operation, tensor);
   FILIGREE_CHECK(peer >= 0 && peer < size_ && peer != rank_, operation, " on ", name_, ": rank ",
                  rank_, " of ", size_, " names rank ", peer, " as its peer");
   Call call;
@@ -108,8 +110,13 @@ void Communicator::check_parts(const char* operation, const Tensor& whole,
                                const Tensor& part) const {
   FILIGREE_CHECK(whole.dtype() == part.dtype(), operation, " between ", name_of(whole.dtype()),
                  " and ", name_of(part.dtype()));
+  check_together(operation, whole, part);
   FILIGREE_CHECK_EQ(whole.numel(), part.numel() * size_, operation, " on ", name_, " of ", size_);
-  check_on_host(operation, whole, size_);
+}
+
+void Communicator::check_reached(const char* operation, const Tensor& tensor) const {
+  FILIGREE_CHECK(reaches(tensor.device()), operation, " on ", name_, ": the tensor is on ",
+                 text_of(tensor.device()), ", which this communicator does not reach");
 }
 
 void Communicator::barrier() {
@@ -141,10 +148,10 @@ void Communicator::reduce_scatter(const Tensor& in, const Tensor& out) {
 void Communicator::all_to_all(const Tensor& in, const Tensor& out) {
   FILIGREE_CHECK(in.dtype() == out.dtype(), "all_to_all between ", name_of(in.dtype()), " and ",
                  name_of(out.dtype()));
+  check_together("all_to_all", in, out);
   FILIGREE_CHECK_EQ(in.numel(), out.numel(), "all_to_all on ", name_);
   FILIGREE_CHECK(in.numel() % size_ == 0, "all_to_all of ", in.numel(), " elements over ", size_,
                  " ranks");
-  check_on_host("all_to_all", out, size_);
   const Call call = next_call("all_to_all", in);
   timed(call, [&] { do_all_to_all(call, in, out); });
 }

@@ -1,4 +1,5 @@
-// Communicator: the collectives of one group of ranks, behind one interface for threads and MPI.
+// Communicator: the collectives of one group of ranks, behind one interface for threads, MPI and
+// NCCL.
 #pragma once
 
 #include <cstdint>
@@ -59,14 +60,16 @@ class [[nodiscard]] Pending {
 };
 
 // Every rank of the group calls the same operations in the same order with the same sizes and
-// dtypes; the thread communicator checks that and names the ranks that differ. Tensors are on the
-// host, but anywhere in a group of one. Every operation has a sequence number and a timeout: it
-// throws CollectiveTimeout when the others do not come, and PeerFailed once another rank has
-// aborted. A communicator is used by one thread, its rank's.
+// dtypes; the thread communicator checks that and names the ranks that differ. Tensors are where
+// the communicator reaches: on the host; for NCCL on its GPU too, in the order of that rank's other
+// work; in a group of one anywhere. Every operation has a sequence number and a timeout: it throws
+// CollectiveTimeout when the others do not come, and PeerFailed once another rank has aborted. A
+// communicator is used by one thread, its rank's.
 //
-// Sums are added in rank order, bf16 in f32 and rounded once: the same bits on every rank, in every
-// run, and for threads as for MPI. Dtypes: f64, f32, bf16, i64, i32 for reductions; any for the
-// rest.
+// Sums of host tensors are added in rank order, bf16 in f32 and rounded once: the same bits on
+// every rank, in every run, and for threads as for MPI. NCCL's order is its own: the same bits on
+// every rank, and in every run of one layout. Dtypes: f64, f32, bf16, i64, i32 for reductions; any
+// for the rest.
 //
 // `in` and `out` must not overlap, except that `in` of all_gather and `out` of reduce_scatter may
 // be exactly this rank's part of the other.
@@ -77,8 +80,10 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const std::string& name() const { return name_; }  // "world", "data", "tensor", ...
+  // Whether tensors on `device` can be given.
+  virtual bool reaches(const Device& device) const { return device.kind == DeviceKind::cpu; }
 
-  void barrier();
+  void barrier();  // of the hosts
   void all_reduce(const Tensor& tensor, ReduceOp op = ReduceOp::sum);
   // out holds size() times as many elements as in, in rank order.
   void all_gather(const Tensor& in, const Tensor& out);
@@ -88,7 +93,7 @@ class Communicator {
   // r.
   void all_to_all(const Tensor& in, const Tensor& out);
   void broadcast(const Tensor& tensor, int root);
-  // Returns once the peer has begun to receive: two ranks that both send first wait for ever (until
+  // Over once the peer has begun to receive: two ranks that both send first wait for ever (until
   // the timeout).
   void send(const Tensor& tensor, int peer);
   void receive(const Tensor& tensor, int peer);
@@ -103,6 +108,8 @@ class Communicator {
   // communicator derived from the same world throws PeerFailed on the other ranks, also when they
   // already wait in one. MPI: ends the job.
   virtual void abort(const std::string& reason) noexcept = 0;
+  // Throws PeerFailed when another rank has aborted. Waits for nobody; any thread may call it.
+  virtual void throw_if_aborted() const {}
 
   const CommunicatorStatistics& statistics() const { return statistics_; }
 
@@ -130,6 +137,7 @@ class Communicator {
   Call next_pair_call(const char* operation, const Tensor& tensor, int peer,
                       std::vector<std::int64_t>& sequences);
   void check_parts(const char* operation, const Tensor& whole, const Tensor& part) const;
+  void check_reached(const char* operation, const Tensor& tensor) const;
   template <class Function>
   auto timed(const Call& call, Function&& function);
 

@@ -1,12 +1,10 @@
 #include "parallel/mpi_communicator.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <span>
-#include <thread>
 
+#include "parallel/back_off.hpp"
 #include "parallel/mpi_roll_call.hpp"
 
 namespace filigree {
@@ -17,15 +15,6 @@ using Clock = std::chrono::steady_clock;
 
 void* element(const Tensor& tensor, std::int64_t index) {
   return static_cast<std::byte*>(tensor.raw()) + index * size_of(tensor.dtype());
-}
-
-// Between two looks at a request. Ranks may be more than cores: the first milliseconds give the
-// core away at once, later ones sleep, so that a long wait costs nothing.
-void pause(Clock::duration waited) {
-  if (waited < 2ms)
-    sched_yield();
-  else
-    std::this_thread::sleep_for(waited < 50ms ? 50us : 500us);
 }
 
 // Pieces [begin, end) of at most `piece` elements.
@@ -144,7 +133,7 @@ void MpiCommunicator::wait_until(const Call& call, Done&& done) {
       roll_call_.listen(call.sequence);
     }
     if (waited > world_->options.timeout) time_out(call);
-    pause(waited);
+    back_off(waited);
   }
 }
 

@@ -80,6 +80,7 @@ class ThreadCommunicator final : public Communicator {
   void abort(const std::string& reason) noexcept override {
     group_->world()->abort(group_->members()[static_cast<std::size_t>(rank())], reason);
   }
+  void throw_if_aborted() const override { group_->throw_if_aborted(rank()); }
 
  protected:
   void do_barrier(const Call& call) override { meet(call, {}, 0, nullptr); }

@@ -78,7 +78,7 @@ ThreadGroup::Meeting& ThreadGroup::meeting_of(const Key& key, int rank,
 std::shared_ptr<ThreadGroup::Meeting> ThreadGroup::join(int rank, const CollectiveCall& call,
                                                         Meeting::Contribution contribution) {
   const std::lock_guard lock(world_->mutex);
-  throw_if_aborted(rank, call);
+  throw_if_aborted(described(rank, call));
   const Key key = key_of(rank, call);
   Meeting& meeting = meeting_of(key, rank, call);
   if (meeting.gave_up >= 0) {
@@ -134,7 +134,7 @@ void ThreadGroup::await_arrivals(std::unique_lock<std::mutex>& lock, int rank,
 void ThreadGroup::check_failures(int rank, const CollectiveCall& call,
                                  const Meeting& meeting) const {
   if (!meeting.mismatch.empty()) throw InternalError(meeting.mismatch);
-  throw_if_aborted(rank, call);
+  throw_if_aborted(described(rank, call));
   const std::vector<int> absent = missing(meeting);
   if (meeting.gave_up >= 0)
     throw CollectiveTimeout(str(described(rank, call), " waited ", timeout_.count(),
@@ -145,10 +145,15 @@ void ThreadGroup::check_failures(int rank, const CollectiveCall& call,
                        other);
 }
 
-void ThreadGroup::throw_if_aborted(int rank, const CollectiveCall& call) const {
+void ThreadGroup::throw_if_aborted(int rank) const {
+  const std::lock_guard lock(world_->mutex);
+  throw_if_aborted(str("rank ", world_rank(rank)));
+}
+
+void ThreadGroup::throw_if_aborted(const std::string& noticed_by) const {
   if (world_->failed_rank < 0) return;
   throw PeerFailed(str("rank ", world_->failed_rank, " failed: ", world_->reason, " (noticed by ",
-                       described(rank, call), ')'),
+                       noticed_by, ')'),
                    world_->failed_rank);
 }
 

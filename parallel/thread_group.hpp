@@ -76,6 +76,8 @@ class ThreadGroup {
   // Waits for the others, shares the work of `parts` parts with them, and returns when all of it is
   // done.
   void finish(int rank, const CollectiveCall& call, Meeting& meeting, int parts, const Work& work);
+  // Throws PeerFailed, on behalf of `rank`, once a rank of the world has aborted.
+  void throw_if_aborted(int rank) const;
 
  private:
   // Collectives are (-1, -1, sequence); a send and its receive are (from, to, sequence of the
@@ -87,7 +89,7 @@ class ThreadGroup {
   void await_arrivals(std::unique_lock<std::mutex>& lock, int rank, const CollectiveCall& call,
                       Meeting& meeting);
   void check_failures(int rank, const CollectiveCall& call, const Meeting& meeting) const;
-  void throw_if_aborted(int rank, const CollectiveCall& call) const;
+  void throw_if_aborted(const std::string& noticed_by) const;
   std::vector<int> missing(const Meeting& meeting) const;  // ranks of the world
   std::string described(int rank, const CollectiveCall& call) const;
   int world_rank(int rank) const { return members_[static_cast<std::size_t>(rank)]; }

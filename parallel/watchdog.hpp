@@ -3,14 +3,13 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "parallel/communicator.hpp"
+#include "parallel/periodic_thread.hpp"
 
 namespace filigree {
 
@@ -21,7 +20,6 @@ class Watchdog {
 
   // `who` opens the sentence: "rank 3 on node17".
   Watchdog(std::string who, std::chrono::milliseconds limit, OnStall on_stall);
-  ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
@@ -44,16 +42,14 @@ class Watchdog {
     std::string group;
     Clock::time_point start;
   };
-  void run();
+  bool look();  // false once it has spoken
 
   const std::string who_;
   const std::chrono::milliseconds limit_;
   const OnStall on_stall_;
   std::mutex mutex_;
-  std::condition_variable stopped_;
-  bool stop_ = false;
   std::optional<Operation> operation_;
-  std::thread thread_;
+  PeriodicThread thread_;  // last: it ends before what it looks at
 };
 
 }  // namespace filigree

@@ -1,5 +1,8 @@
 #include "runtime/cuda/cuda_device.hpp"
 
+#include <array>
+#include <cstdio>
+
 #include "runtime/cuda/cuda_check.hpp"
 
 namespace filigree {
@@ -32,8 +35,12 @@ class CudaMemory final : public SystemMemory {
 // Not the default stream: that one waits for all others.
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(int index) : index_(index) {
-    FILIGREE_CHECK_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  explicit CudaStream(int index, bool urgent = false) : index_(index) {
+    make_current();
+    int least = 0, greatest = 0;
+    FILIGREE_CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    FILIGREE_CHECK_CUDA(
+        cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgent ? greatest : least));
   }
   ~CudaStream() override { cudaStreamDestroy(stream_); }
   CudaStream(const CudaStream&) = delete;
@@ -62,6 +69,13 @@ class CudaStream final : public Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+std::string bus_text(const cudaDeviceProp& properties) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%04x:%02x:%02x", properties.pciDomainID,
+                properties.pciBusID, properties.pciDeviceID);
+  return text.data();
+}
+
 }  // namespace
 
 bool built_with_cuda() { return true; }
@@ -80,6 +94,7 @@ std::vector<CudaDeviceInfo> cuda_devices() {
     FILIGREE_CHECK_CUDA(cudaGetDeviceProperties(&properties, i));
     devices.push_back(
         {.name = properties.name,
+         .bus = bus_text(properties),
          .major = properties.major,
          .minor = properties.minor,
          .multiprocessors = properties.multiProcessorCount,
@@ -98,12 +113,15 @@ ExecutionContext make_cuda_context(int index) {
   const CudaDeviceInfo& device = devices[static_cast<std::size_t>(index)];
   if (const std::string problem = why_unsupported(device); !problem.empty())
     throw UserError(str("GPU ", index, ", ", device.name, ": ", problem));
-  FILIGREE_CHECK_CUDA(cudaSetDevice(index));
   ExecutionContext context;
   context.device = {DeviceKind::cuda, index};
   context.stream = std::make_shared<CudaStream>(index);
   context.allocator = std::make_shared<CachingAllocator>(std::make_unique<CudaMemory>(index));
   return context;
+}
+
+std::shared_ptr<Stream> make_communication_stream(int index) {
+  return std::make_shared<CudaStream>(index, true);
 }
 
 CudaEvent::CudaEvent(const Stream& stream) {
@@ -123,6 +141,16 @@ void CudaEvent::record(const Stream& stream) {
 void CudaEvent::wait(const Stream& stream) const {
   FILIGREE_CHECK_CUDA(cudaSetDevice(stream.device().index));
   FILIGREE_CHECK_CUDA(cudaStreamWaitEvent(native(stream), static_cast<cudaEvent_t>(event_), 0));
+}
+
+bool CudaEvent::reached() const {
+  const cudaError_t result = cudaEventQuery(static_cast<cudaEvent_t>(event_));
+  if (result == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check_cuda(result, "cudaEventQuery");
+  return true;
 }
 
 }  // namespace filigree

@@ -13,6 +13,7 @@ namespace filigree {
 
 struct CudaDeviceInfo {
   std::string name;
+  std::string bus;           // "0000:3b:00": where it is, on its host
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   std::int64_t memory_bytes = 0;
@@ -52,6 +53,10 @@ std::string why_unsupported(const CudaDeviceInfo& device);
 // GPU it works on the current one.
 ExecutionContext make_cuda_context(int index);
 
+// A further stream on GPU `index`, whose kernels start before those that wait in the streams of
+// contexts: what communicates is on the way while other work goes on.
+std::shared_ptr<Stream> make_communication_stream(int index);
+
 // A point in a stream's work that other streams can wait for.
 class CudaEvent {
  public:
@@ -62,6 +67,8 @@ class CudaEvent {
 
   void record(const Stream& stream);      // of the same device
   void wait(const Stream& stream) const;  // what the stream gets from now on runs after the point
+  // Whether the work before the point is over; waits for nothing. Any thread may ask.
+  bool reached() const;
 
  private:
   void* event_ = nullptr;

@@ -17,7 +17,7 @@ MAY_INCLUDE = {
     "runtime/autograd": ["kernels"] + CORE,
     "runtime/storage": CORE,
     "kernels": ["runtime/cuda"] + CORE,
-    "parallel": ["runtime/autograd"] + CORE,
+    "parallel": ["runtime/autograd", "runtime/cuda"] + CORE,
     "layers": LAYERS_BELOW,
     "data_pipeline": ["runtime/storage"] + CORE,
     "checkpoint": ["parallel", "runtime/storage", "runtime/autograd"] + CORE,
