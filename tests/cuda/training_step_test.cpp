@@ -7,33 +7,15 @@
 
 #include "kernels/dispatch.hpp"
 #include "runtime/training/generation.hpp"
+#include "tests/cuda/compared_run.hpp"
 #include "tests/cuda/fresh_gpu.hpp"
-#include "tests/layout/layout_equivalence.hpp"
 
 namespace filigree {
 namespace {
 
+using testing::compared_run;
+using testing::distance;
 using testing::SyntheticSource;
-
-RunConfig tiny_run(const std::string& mechanism, const std::string& dtype) {
-  RunConfig config = testing::layout_config();
-  config.model.head_dim = 16;
-  config.model.width = 32;
-  config.model.feed_forward = 40;
-  config.model.sequence = 72;  // no multiple of a block
-  config.model.qk_norm = true;
-  config.model.output_gate = true;
-  config.model.mechanism = mechanism;
-  config.model.sparsity.key_block = config.model.sparsity.query_group = 16;
-  config.model.sparsity.density = 0.6;
-  config.model.sparsity.warmup_steps = 2;
-  config.model.sparsity.ramp_steps = 3;
-  config.train.dtype = dtype;
-  config.train.steps = 10;
-  config.train.batch = 3;
-  config.train.micro_batch = 2;
-  return config;
-}
 
 struct TrainedRun {
   std::vector<StepResult> steps;
@@ -56,14 +38,6 @@ TrainedRun train(const RunConfig& config, const ExecutionContext& context) {
 
 TrainedRun train_on_gpu(const RunConfig& config, std::uint64_t seed) {
   return train(config, testing::fresh_gpu(seed));
-}
-
-// Euclidean.
-double distance(const Tensor& a, const Tensor& b) {
-  const auto x = a.span<float>(), y = b.span<float>();
-  double sum = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) sum += (x[i] - y[i]) * (x[i] - y[i]);
-  return std::sqrt(sum);
 }
 
 // Differences come from rounding alone: `tolerance` is relative to the loss.
@@ -100,27 +74,29 @@ TEST(TrainingStep, HasTheCudaKernels) {
   EXPECT_NE(std::find(attention.begin(), attention.end(), "cuda"), attention.end());
 }
 
-TEST(TrainingStep, DenseAgreesWithTheCpuInF32) { expect_agreement(tiny_run("dense", "f32"), 1e-4); }
+TEST(TrainingStep, DenseAgreesWithTheCpuInF32) {
+  expect_agreement(compared_run("dense", "f32"), 1e-4);
+}
 
 TEST(TrainingStep, AdaptiveAgreesWithTheCpuInF32) {
-  expect_agreement(tiny_run("adaptive", "f32"), 1e-4);
+  expect_agreement(compared_run("adaptive", "f32"), 1e-4);
 }
 
 TEST(TrainingStep, DenseAgreesWithTheCpuInBf16) {
-  expect_agreement(tiny_run("dense", "bf16"), 3e-3);
+  expect_agreement(compared_run("dense", "bf16"), 3e-3);
 }
 
 TEST(TrainingStep, EveryMechanismAgreesWithTheCpu) {
   for (const std::string mechanism : {"seer", "sliding_window", "deepspeed_fixed"}) {
     SCOPED_TRACE(mechanism);
-    RunConfig config = tiny_run(mechanism, "f32");
+    RunConfig config = compared_run(mechanism, "f32");
     config.model.sparsity.window = mechanism == "sliding_window" ? 20 : 0;
     config.model.sparsity.local_blocks = 2;
     config.model.sigma_reparam = mechanism == "seer" ? "none" : "attention";
     config.train.steps = 2;
     expect_agreement(config, 1e-4);
   }
-  RunConfig config = tiny_run("adaptive", "f32");
+  RunConfig config = compared_run("adaptive", "f32");
   config.model.sparsity.head_gate = true;
   config.model.sparsity.dense_heads = 0.25;
   config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
@@ -131,7 +107,7 @@ TEST(TrainingStep, EveryMechanismAgreesWithTheCpu) {
 // The prompt, then token by token through the caches of keys and of the gate.
 TEST(Generation, PicksTheTokensOfTheCpu) {
   for (const std::string mechanism : {"dense", "adaptive", "deepspeed_fixed"}) {
-    RunConfig config = tiny_run(mechanism, "f32");
+    RunConfig config = compared_run(mechanism, "f32");
     config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
     config.model.sparsity.head_gate = mechanism == "adaptive";
     const auto tokens = [&](const ExecutionContext& context) {
@@ -149,7 +125,7 @@ TEST(Generation, PicksTheTokensOfTheCpu) {
 
 // In the emulator blocks, threads and streams run in another order with every seed.
 TEST(TrainingStep, TheOrderOfTheGpuChangesNothing) {
-  RunConfig config = tiny_run("adaptive", "f32");
+  RunConfig config = compared_run("adaptive", "f32");
   config.train.steps = 3;
   const TrainedRun one = train_on_gpu(config, 1), other = train_on_gpu(config, 2);
   for (std::size_t i = 0; i < one.steps.size(); ++i)
