@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "launch/process.hpp"
+#include "parallel/nccl_communicator.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/cuda/cuda_device.hpp"
 #include "runtime/training/agreement.hpp"
@@ -49,13 +50,10 @@ Device choose_device(const std::string& wanted, const RankEnvironment& environme
     say_choice(str("the CPU; ", gpus.problem));
     return {};
   }
-  const int index = environment.mpi.local_rank();
+  int index = 0;
   agree(world, [&] {
     if (!gpus.problem.empty()) throw UserError(str("device ", wanted, ": ", gpus.problem));
-    // Ranks would exchange gradients through MPI, which is given host memory only.
-    if (world.size() > 1)
-      throw UserError(str("device ", wanted, ": GPUs do not communicate yet, and this job has ",
-                          world.size(), " ranks; start one, or choose device cpu"));
+    index = gpu_of_local_rank(environment.mpi.local_rank(), environment.mpi.local_size());
   });
   if (wanted == "auto") say_choice(name_of(gpus, index));
   return {DeviceKind::cuda, index};
@@ -80,6 +78,15 @@ ExecutionContext make_context(Device device, int threads) {
     context.allocator = std::make_shared<CachingAllocator>(device);
   context.num_threads = threads;
   return context;
+}
+
+std::shared_ptr<Communicator> communicator_for(const ExecutionContext& context,
+                                               std::shared_ptr<Communicator> hosts,
+                                               std::chrono::milliseconds timeout) {
+  if (context.device.kind == DeviceKind::cpu) return hosts;
+  std::shared_ptr<Communicator> result;
+  agree(*hosts, [&] { result = nccl_communicator(hosts, context, timeout); });
+  return result;
 }
 
 }  // namespace filigree

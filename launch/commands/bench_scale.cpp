@@ -45,7 +45,8 @@ std::vector<ScaleResult> measure_all(const ScaleArguments& arguments,
     if (takes_part) {
       ErrorContext frame(str("layout ", layout.name()));
       options.context = make_context(device, threads);
-      results.push_back(measure_layout(config, layout, part, options));
+      const auto ranks = communicator_for(options.context, part, environment.timeout);
+      results.push_back(measure_layout(config, layout, ranks, options));
       print_once(str("measured ", layout.name(), "\n"));
     }
     world.barrier();

@@ -74,9 +74,10 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
     check_tokenizer(*split, arguments.run);
     config = resolve(config, world.size(), split->vocabulary());
   });
-  const Mesh mesh(environment.world, config.parallel);
   ExecutionContext context = make_context(choose_device(arguments.device, environment),
                                           threads_per_rank(arguments.threads, environment));
+  const Mesh mesh(communicator_for(context, environment.world, environment.timeout),
+                  config.parallel);
   std::int64_t step = arguments.step;
   agree_on_first(world, [&] {
     if (step == 0) step = newest_step(arguments.run);

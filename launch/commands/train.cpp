@@ -26,7 +26,8 @@ int train_on_ranks(const RunArguments& arguments, const RankEnvironment& environ
   job.context = make_context(choose_device(job.config.train.device, environment),
                              threads_per_rank(job.config.train.threads, environment));
   job.stop_requested = [&] { return stop.requested(); };
-  if (train(job, environment.world) == TrainingOutcome::finished) return exit_code::kOk;
+  const auto world = communicator_for(job.context, environment.world, environment.timeout);
+  if (train(job, world) == TrainingOutcome::finished) return exit_code::kOk;
   print_once(
       str("interrupted and saved; go on with: filigree train --resume ", job.config.run, "\n"));
   return exit_code::kInterrupted;

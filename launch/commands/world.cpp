@@ -51,7 +51,7 @@ int run_in_world(double timeout_seconds, const std::function<int(const RankEnvir
   };
   try {
     world = mpi.world(timeout);
-    return body({mpi, world});
+    return body({mpi, world, timeout});
   } catch (const AgreedError& error) {
     if (world->rank() == 0) report_current_exception();
     return error.code();

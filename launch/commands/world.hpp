@@ -1,6 +1,7 @@
 // How a command that runs on many ranks meets the others and leaves.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -11,7 +12,8 @@ namespace filigree {
 
 struct RankEnvironment {
   MpiEnvironment& mpi;
-  std::shared_ptr<Communicator> world;
+  std::shared_ptr<Communicator> world;  // of hosts
+  std::chrono::milliseconds timeout;    // of every collective
 };
 
 // Runs `body` with the world of this job and returns its exit code. An AgreedError is printed by

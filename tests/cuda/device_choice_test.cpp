@@ -1,11 +1,14 @@
 // The choice of a device where the program has the CUDA backend.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <simt/launch.hpp>
 
 #include "launch/device.hpp"
+#include "parallel/run_ranks.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/cuda/cuda_device.hpp"
+#include "runtime/training/agreement.hpp"
 
 namespace filigree {
 namespace {
@@ -38,6 +41,29 @@ TEST(ChooseDevice, CudaWithoutAGpuSaysWhatTheDriverSaid) {
   simt::reset({.devices = 0});
   EXPECT_EQ(refusal("cuda").find("device cuda: no NVIDIA GPU can be used: CUDA says 'no CUDA"), 0u)
       << refusal("cuda");
+}
+
+TEST(CommunicatorFor, ReachesWhatTheContextHas) {
+  simt::reset({.devices = 2});
+  run_ranks(2, [](const std::shared_ptr<Communicator>& hosts) {
+    const auto timeout = std::chrono::seconds(20);
+    EXPECT_EQ(communicator_for(make_context({}, 1), hosts, timeout), hosts);
+    const ExecutionContext context = make_context({DeviceKind::cuda, hosts->rank()}, 1);
+    const auto world = communicator_for(context, hosts, timeout);
+    const Tensor x = context.upload(Tensor::from<float>({2}, std::array{1.0F, 2.0F}));
+    world->all_reduce(x);
+    EXPECT_EQ(context.download(x).data<float>()[1], 4.0F);
+  });
+}
+
+TEST(CommunicatorFor, TwoRanksOnOneGpuAreRefusedByAll) {
+  simt::reset({.devices = 2});
+  EXPECT_THROW(run_ranks(2,
+                         [](const std::shared_ptr<Communicator>& hosts) {
+                           communicator_for(make_context({DeviceKind::cuda, 0}, 1), hosts,
+                                            std::chrono::seconds(20));
+                         }),
+               AgreedError);
 }
 
 TEST(ChooseDevice, AutoSaysWhatItTook) {
