@@ -11,10 +11,6 @@ struct BackwardParameters {
   HeadTensor<const T> q, k, v, d_o;
   HeadTensor<T> dq, dk, dv;
   const float *lse, *delta;
-
-  __device__ std::int64_t row(int b, int h, int query) const {
-    return (static_cast<std::int64_t>(b) * pattern.query_heads + h) * pattern.query_length + query;
-  }
 };
 
 // What is taken from a logit to get the logarithm of its weight: lse; infinite for a row that reads
@@ -22,7 +18,7 @@ struct BackwardParameters {
 template <class T>
 __device__ __forceinline__ float weight_shift(const BackwardParameters<T>& a, int b, int h,
                                               int query) {
-  const float lse = query < 0 ? -INFINITY : a.lse[a.row(b, h, query)];
+  const float lse = query < 0 ? -INFINITY : a.lse[a.pattern.row(b, h, query)];
   return lse == -INFINITY ? INFINITY : lse;
 }
 

@@ -119,17 +119,14 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   start(0, 0);
 
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  int query[2];
-  QueryReach reach[2];
+  const LaneQueries rows(p, b, queries, 16 * warp);
+  const Range common = read_by_all(p, b, queries);
   float lse[2], delta[2];
   for (int i = 0; i < 2; ++i) {
-    query[i] = query_of(16 * warp + lane / 4 + 8 * i);
-    reach[i] = query[i] >= 0 ? reach_of(p, b, query[i]) : QueryReach{0, 0, 0};
-    lse[i] = kUnit * weight_shift(a, b, h, query[i]);
-    delta[i] = query[i] >= 0 ? a.delta[a.row(b, h, query[i])] : 0.0f;
+    const int query = rows.query[i];
+    lse[i] = kUnit * weight_shift(a, b, h, query);
+    delta[i] = query >= 0 ? a.delta[p.row(b, h, query)] : 0.0f;
   }
-  const Range common{reach_of(p, b, queries.end - 1).begin, reach_of(p, b, queries.begin).end};
 
   float dq[kWidth / 8][4];
   tile::clear(dq);
@@ -152,7 +149,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
       if (p.bias != nullptr) logit += shared.bias[at][column] * kUnit;
       float weight = Exponential<T>::of(logit - lse[i]);
       if (is_masked &&
-          !reads(p, reach[i], shared.key[at][column], shared.slot[at][column] != kPart))
+          !reads(p, rows.reach[i], shared.key[at][column], shared.slot[at][column] != kPart))
         weight = 0.0f;
       value = weight * (dp[j][e] - delta[i]);
     });
@@ -163,7 +160,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
 
   tile::cp_async_wait<0>();
   const float factor[2] = {p.scale, p.scale};
-  tile::store_rows(a.dq.head(query_token, h), dq, factor, [&](int i) { return query[i]; });
+  tile::store_rows(a.dq.head(query_token, h), dq, factor, [&](int i) { return rows.query[i]; });
 }
 
 // dbias[e] = sum over parts, ascending.

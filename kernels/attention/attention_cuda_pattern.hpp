@@ -28,6 +28,10 @@ struct DevicePattern {
   __device__ std::int64_t column(int b, int h, int block) const {
     return (static_cast<std::int64_t>(b) * query_heads + h) * blocks + block;
   }
+  // Of lse and delta.
+  __device__ std::int64_t row(int b, int h, int query) const {
+    return (static_cast<std::int64_t>(b) * query_heads + h) * query_length + query;
+  }
   __device__ int group_of(int query) const { return (query + origin) / query_block; }
 };
 
@@ -67,12 +71,36 @@ __device__ __forceinline__ Range overlap(Range x, Range y) {
   return {larger(x.begin, y.begin), smaller(x.end, y.end)};
 }
 
+// The two query rows whose sums a lane holds, of 16 from row0 of a tile on; -1 past its end.
+struct LaneQueries {
+  int query[2];
+  QueryReach reach[2];
+
+  __device__ LaneQueries(const DevicePattern& p, int b, Range queries, int row0) {
+    for (int i = 0; i < 2; ++i) {
+      const int row = queries.begin + row0 + static_cast<int>(threadIdx.x) % kWarp / 4 + 8 * i;
+      query[i] = row < queries.end ? row : -1;
+      reach[i] = query[i] >= 0 ? reach_of(p, b, query[i]) : QueryReach{0, 0, 0};
+    }
+  }
+};
+
+// The keys that each of `queries`, not empty, reads if their blocks are chosen.
+__device__ __forceinline__ Range read_by_all(const DevicePattern& p, int b, Range queries) {
+  return {reach_of(p, b, queries.end - 1).begin, reach_of(p, b, queries.begin).end};
+}
+
 // What one tile of columns holds. `item` and `slot` are those of the caller's column, -1 and kPart
 // where there is none; the rest is the same for every thread.
 struct ColumnTile {
   int filled, first, last;
   bool all_chosen;
   int item, slot;
+};
+
+// Neighbouring keys that are copied together, all of one slot.
+struct Piece {
+  int begin, slot;
 };
 
 // Walks the ascending union of a list and two ranges of units (blocks of keys, or groups of
@@ -117,6 +145,15 @@ struct Walk {
       tile.all_chosen = tile.all_chosen && run_slot != kPart;
     }
     return tile;
+  }
+
+  // The items in pieces of `rows`, which divides a unit; a piece begins at a multiple of it and may
+  // reach past the bounds on both sides.
+  __device__ bool next_piece(int rows, Piece& piece) {
+    if (run.empty() && !advance()) return false;
+    piece = {run.begin / rows * rows, run_slot};
+    run.begin = piece.begin + rows;
+    return true;
   }
 
   __device__ Range units_of(Range items) const {

@@ -67,14 +67,8 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
 
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  int query[2];
-  QueryReach reach[2];
-  for (int i = 0; i < 2; ++i) {
-    query[i] = queries.begin + 16 * warp + lane / 4 + 8 * i;
-    reach[i] = query[i] < queries.end ? reach_of(p, b, query[i]) : QueryReach{0, 0, 0};
-  }
-  // The keys that every row reads, if their blocks are chosen.
-  const Range common{reach_of(p, b, queries.end - 1).begin, reach_of(p, b, queries.begin).end};
+  const LaneQueries rows(p, b, queries, 16 * warp);
+  const Range common = read_by_all(p, b, queries);
 
   float o[kWidth / 8][4];
   tile::clear(o);
@@ -95,10 +89,12 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
       logit *= p.scale * kUnit;
       if (p.bias != nullptr) logit += shared.bias[at][column] * kUnit;
       if (is_masked &&
-          !reads(p, reach[i], shared.key[at][column], shared.slot[at][column] != kPart))
+          !reads(p, rows.reach[i], shared.key[at][column], shared.slot[at][column] != kPart))
         logit = -INFINITY;
     });
-    softmax.add(s, o);
+    float rescale[2];
+    softmax.add(s, rescale);
+    tile::scale_rows(o, rescale);
     tile::multiply<kColumns, kWidth>(o, s, shared.v[stage], shared.left[warp]);
     current = next;
   }
@@ -108,12 +104,9 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   float factor[2];
   for (int i = 0; i < 2; ++i) {
     factor[i] = softmax.sum[i] == 0.0f ? 0.0f : 1.0f / softmax.sum[i];
-    if (lane % 4 == 0 && query[i] < queries.end)
-      a.lse[(static_cast<std::int64_t>(b) * p.query_heads + h) * p.query_length + query[i]] =
-          softmax.log_sum(i);
+    if (lane % 4 == 0 && rows.query[i] >= 0) a.lse[p.row(b, h, rows.query[i])] = softmax.log_sum(i);
   }
-  tile::store_rows(a.o.head(query_token, h), o, factor,
-                   [&](int i) { return query[i] < queries.end ? query[i] : -1; });
+  tile::store_rows(a.o.head(query_token, h), o, factor, [&](int i) { return rows.query[i]; });
 }
 
 template <class T, int kWidth, int kWarps>

@@ -1,4 +1,4 @@
-// The implementations that attention.cpp registers.
+// The implementations that attention.cpp and kernels/cuda/registry.cpp register.
 #pragma once
 
 #include "kernels/attention/attention.hpp"
@@ -13,6 +13,11 @@ void attention_forward_cpu(const AttentionForward::Arguments&, ExecutionContext&
 void attention_forward_portable(const AttentionForward::Arguments&, ExecutionContext&);
 void attention_backward_cpu(const AttentionBackward::Arguments&, ExecutionContext&);
 void attention_backward_portable(const AttentionBackward::Arguments&, ExecutionContext&);
+
+// "hopper": TMA and wgmma, on GPUs of compute capability 9.0.
+void attention_forward_hopper(const AttentionForward::Arguments&, ExecutionContext&);
+std::optional<std::string> reject_attention_forward_hopper(const AttentionForward::Arguments&,
+                                                           const ExecutionContext&);
 
 // Check the tensors against the shape; throw InternalError with the tensor's name.
 void check_arguments(const AttentionForward::Arguments&);

@@ -32,7 +32,7 @@ inline unsigned char* dynamic_shared() { return simt::shared_memory(); }
 #else
 
 __device__ inline unsigned char* dynamic_shared() {
-  extern __shared__ __align__(128) unsigned char bytes[];
+  extern __shared__ __align__(1024) unsigned char bytes[];
   return bytes;
 }
 __device__ inline unsigned shared_address(const void* pointer) {

@@ -34,9 +34,10 @@ struct RunningSoftmax {
   float maximum[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0.0f, 0.0f};  // over this lane's columns
 
-  // Turns logits into weights relative to the new maximum and scales `o`, made with the old one.
-  template <int kTiles, int kWidths>
-  __device__ __forceinline__ void add(float (&s)[kTiles][4], float (&o)[kWidths][4]) {
+  // Turns logits into weights relative to the new maximum; what was made with the old one is to be
+  // scaled by `rescale`.
+  template <int kTiles>
+  __device__ __forceinline__ void add(float (&s)[kTiles][4], float (&rescale)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float highest = maximum[i];
@@ -46,9 +47,9 @@ struct RunningSoftmax {
       highest = max_of_four(highest);
       // A row without a key so far: exp(-inf - 0) = 0, where -inf - (-inf) would be NaN.
       const float shift = highest == -INFINITY ? 0.0f : highest;
-      const float rescale = Exponential<T>::of(maximum[i] - shift);
+      rescale[i] = Exponential<T>::of(maximum[i] - shift);
       maximum[i] = highest;
-      sum[i] *= rescale;
+      sum[i] *= rescale[i];
 #pragma unroll
       for (int j = 0; j < kTiles; ++j)
 #pragma unroll
@@ -56,8 +57,6 @@ struct RunningSoftmax {
           s[j][n] = Exponential<T>::of(s[j][n] - shift);
           sum[i] += s[j][n];
         }
-#pragma unroll
-      for (int j = 0; j < kWidths; ++j) o[j][2 * i] *= rescale, o[j][2 * i + 1] *= rescale;
     }
   }
 
@@ -70,5 +69,13 @@ struct RunningSoftmax {
     return sum[i] == 0.0f ? -INFINITY : maximum[i] / Exponential<T>::kUnit + logf(sum[i]);
   }
 };
+
+template <int kTiles>
+__device__ __forceinline__ void scale_rows(float (&sums)[kTiles][4], const float (&factor)[2]) {
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j)
+#pragma unroll
+    for (int n = 0; n < 4; ++n) sums[j][n] *= factor[n / 2];
+}
 
 }  // namespace filigree::tile

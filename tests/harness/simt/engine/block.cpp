@@ -35,6 +35,9 @@ std::string call_text(const char* name, std::uint32_t mask) {
 struct Abandoned {};
 #endif
 
+// Ends the landing of a copy that has failed.
+struct LandingFailed {};
+
 }  // namespace
 
 Block& this_block(const char* what) {
@@ -45,6 +48,7 @@ Block& this_block(const char* what) {
 }
 
 std::string Block::describe_thread(int thread) const {
+  if (thread == agent_.index) return "a copy of a box";
   std::ostringstream text;
   text << "thread " << thread;
   if (shape_.block.y > 1 || shape_.block.z > 1)
@@ -76,6 +80,12 @@ void Block::run() {
   start();
   running_block = this;
   schedule();
+  if (fault_.empty()) {
+    const std::string leftover = async_.leftover();
+    if (!leftover.empty())
+      fault_ = "kernel " + function_name(kernel_->function) + ", block " + index_text(position_) +
+               " ends with " + leftover;
+  }
   running_block = nullptr;
   running_thread = nullptr;
   if (!fault_.empty()) throw Fault(fault_);
@@ -88,7 +98,9 @@ void Block::start() {
   idle_yields_ = 0;
   fault_.clear();
   for (auto& groups : groups_) groups.clear();
-  order_.start(&clock_, count_);
+  async_ = {};
+  agent_.index = (count_ + 31) / 32 * 32;  // a warp of its own
+  order_.start(&clock_, agent_.index + 1);
   ready_.resize(count_);
   for (int i = 0; i < count_; ++i) {
     Thread& thread = threads_[i];
@@ -100,25 +112,46 @@ void Block::start() {
     thread.wait = Wait::ready;
     thread.copies.clear();
     thread.copy_group = 0;
+    thread.accumulators.clear();
+    thread.proxy_fence = 0;
     ready_[i] = static_cast<std::uint16_t>(i);
   }
 }
 
 void Block::schedule() {
   while (live_ > 0 && fault_.empty()) {
-    if (ready_.empty()) {
+    const std::size_t choices = ready_.size() + async_.transfers.size();
+    if (choices == 0) {
       running_thread = nullptr;
       fault_ = "kernel " + function_name(kernel_->function) + ", block " + index_text(position_) +
-               ": threads wait for each other for ever: " + describe_waits();
+               ": threads wait for each other for ever: " + describe_waits() +
+               async_.describe_mbarriers();
       return;
     }
-    std::uint16_t& drawn = ready_[random_.below(static_cast<std::uint32_t>(ready_.size()))];
+    const std::size_t choice = random_.below(static_cast<std::uint32_t>(choices));
+    if (choice >= ready_.size()) {
+      land(choice - ready_.size());
+      continue;
+    }
+    std::uint16_t& drawn = ready_[choice];
     Thread& thread = threads_[drawn];
     drawn = ready_.back();
     ready_.pop_back();
     running_thread = &thread;
     switch_to(scheduler_, thread.fiber);
   }
+}
+
+void Block::land(std::size_t transfer) {
+  const Transfer landing = std::move(async_.transfers[transfer]);
+  async_.transfers.erase(async_.transfers.begin() + static_cast<std::ptrdiff_t>(transfer));
+  running_thread = &agent_;
+  order_.become(agent_.index, landing.knowledge);
+  try {
+    landing.land();
+  } catch (const LandingFailed&) {
+  }
+  running_thread = nullptr;
 }
 
 void Block::entry(boost::context::detail::transfer_t transfer) {
@@ -146,6 +179,7 @@ void Block::finish(Thread& thread) {
 }
 
 void Block::check_exit(const Thread& thread) {
+  if (!thread.accumulators.empty()) fail("exits while wgmma has sums of it in flight");
   if (at_barrier_ > 0) {
     fail("exits while " + std::to_string(at_barrier_) + " threads wait for it at " + barrier_name_ +
          ": " + describe_waits());
@@ -165,6 +199,7 @@ void Block::fail(const std::string& what) {
   running_thread = nullptr;
   fault_ = "kernel " + function_name(kernel_->function) + ", block " + index_text(position_) +
            ", " + describe_thread(thread.index) + ": " + what;
+  if (&thread == &agent_) throw LandingFailed();
 #ifdef SIMT_ADDRESS_SANITIZER
   throw Abandoned();
 #else

@@ -8,6 +8,7 @@
 
 #include <simt/launch.hpp>
 
+#include "tests/harness/simt/engine/async.hpp"
 #include "tests/harness/simt/engine/fibers.hpp"
 #include "tests/harness/simt/engine/order.hpp"
 #include "tests/harness/simt/engine/random.hpp"
@@ -22,7 +23,7 @@ struct AsyncCopy {
   std::uint64_t group;
 };
 
-enum class Wait : std::uint8_t { ready, block_barrier, warp, exited };
+enum class Wait : std::uint8_t { ready, block_barrier, named_barrier, mbarrier, warp, exited };
 
 // Computes a warp collective's results once all lanes of the mask have come; `requests[lane]` is
 // what the lane passed.
@@ -38,6 +39,15 @@ struct Thread {
   void* request = nullptr;
   std::vector<AsyncCopy> copies;
   std::uint64_t copy_group = 0;  // the group that the next copy belongs to
+  // Sums that wgmma has in flight, and the group that ends it.
+  struct Accumulator {
+    std::uintptr_t begin;
+    std::size_t bytes;
+    std::uint64_t group;
+  };
+  std::vector<Accumulator> accumulators;
+  std::uint64_t proxy_fence = 0;  // clock of the last fence.proxy.async
+  std::uint32_t barrier = 0;      // that it waits for: shared address, or number
 
   int lane() const { return index & 31; }
   int warp() const { return index >> 5; }
@@ -78,6 +88,10 @@ class Block {
   std::uint32_t lanes_present(int warp) const;
   std::uint32_t lanes_running(int warp) const;
   BlockOrder& order() { return order_; }
+  AsyncState& async() { return async_; }
+  // Takes a copy that lands when the scheduler says so, by the hand of no thread.
+  void start(Transfer transfer) { async_.transfers.push_back(std::move(transfer)); }
+  std::uint64_t tick() { return clock_++; }
   Random& random() { return random_; }
   const StackPool& stacks() const { return stacks_; }
   const AddressRange& thread_locals() const { return thread_locals_; }
@@ -92,6 +106,7 @@ class Block {
   static void entry(boost::context::detail::transfer_t transfer);
   void start();
   void schedule();
+  void land(std::size_t transfer);
   void suspend(Thread& thread);
   void finish(Thread& thread);
   void check_exit(const Thread& thread);
@@ -106,6 +121,8 @@ class Block {
   std::vector<std::uint16_t> ready_;
   std::array<std::vector<Group>, kMaxThreads / 32> groups_;
   BlockOrder order_;
+  AsyncState async_;
+  Thread agent_;  // whose accesses those of landing copies are
 
   const detail::Kernel* kernel_ = nullptr;
   LaunchShape shape_;

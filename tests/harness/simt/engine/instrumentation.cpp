@@ -6,6 +6,7 @@
 
 #include "tests/harness/simt/engine/block.hpp"
 #include "tests/harness/simt/engine/machine.hpp"
+#include "tests/harness/simt/engine/wgmma.hpp"
 
 namespace {
 
@@ -15,7 +16,10 @@ inline void seen(const void* address, std::size_t bytes, Access access, const vo
   const simt::Thread* thread = simt::running_thread;
   if (thread == nullptr) return;  // host code
   const auto low = reinterpret_cast<std::uintptr_t>(thread->fiber.stack_low);
-  if (reinterpret_cast<std::uintptr_t>(address) - low < simt::kStackBytes) return;
+  if (reinterpret_cast<std::uintptr_t>(address) - low < simt::kStackBytes) {
+    if (!thread->accumulators.empty()) simt::check_registers(address, bytes, access);
+    return;
+  }
   simt::Machine::instance().check().access(address, bytes, access, caller);
 }
 

@@ -161,7 +161,7 @@ void MemoryCheck::shared_access(SharedRegion& region, std::size_t offset, std::s
 void MemoryCheck::check_written(const SharedRegion& region, std::size_t offset, std::size_t bytes,
                                 const void* caller) {
   for (std::size_t at = offset; at < offset + bytes; ++at) {
-    if (region.written[at] == block_number_) continue;
+    if ((region.written[at] & ~kByProxy) == block_number_) continue;
     fail(
         "reads byte " + std::to_string(at) +
             " of shared memory, which nobody has written in this block (or whose asynchronous copy "
@@ -173,13 +173,49 @@ void MemoryCheck::check_written(const SharedRegion& region, std::size_t offset, 
 void MemoryCheck::in_flight(const void* pointer, std::size_t bytes, const void* caller) {
   if (!enabled_) return;
   access(pointer, bytes, Access::write, caller);
-  SharedRegion& region =
-      dynamic_.base <= reinterpret_cast<std::uintptr_t>(pointer) &&
-              reinterpret_cast<std::uintptr_t>(pointer) < dynamic_.base + kArenaBytes
-          ? dynamic_
-          : static_;
+  conceal(pointer, bytes);
+}
+
+MemoryCheck::SharedRegion& MemoryCheck::region_of(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) - dynamic_.base < kArenaBytes ? dynamic_
+                                                                                 : static_;
+}
+
+void MemoryCheck::conceal(const void* pointer, std::size_t bytes) {
+  if (!enabled_) return;
+  SharedRegion& region = region_of(pointer);
   const std::size_t offset = reinterpret_cast<std::uintptr_t>(pointer) - region.base;
   std::fill_n(region.written.begin() + static_cast<std::ptrdiff_t>(offset), bytes, 0u);
+}
+
+void MemoryCheck::reveal(const void* pointer, std::size_t bytes) {
+  if (!enabled_) return;
+  SharedRegion& region = region_of(pointer);
+  const std::size_t offset = reinterpret_cast<std::uintptr_t>(pointer) - region.base;
+  std::fill_n(region.written.begin() + static_cast<std::ptrdiff_t>(offset), bytes,
+              block_number_ | kByProxy);
+}
+
+void MemoryCheck::check_landed(const void* pointer, std::size_t bytes) {
+  if (!enabled_ || !kSeesEveryAccess) return;
+  const SharedRegion& region = region_of(pointer);
+  check_written(region, reinterpret_cast<std::uintptr_t>(pointer) - region.base, bytes, nullptr);
+}
+
+void MemoryCheck::proxy_read(const void* pointer, std::size_t bytes) {
+  access(pointer, bytes, Access::read, nullptr);
+  if (!enabled_ || !kSeesEveryAccess) return;
+  const SharedRegion& region = region_of(pointer);
+  const std::size_t offset = reinterpret_cast<std::uintptr_t>(pointer) - region.base;
+  for (std::size_t at = offset; at < offset + bytes; at += SharedCell::kBytes) {
+    if ((region.written[at] & kByProxy) != 0) continue;
+    const Stamp write = region.cells[at / SharedCell::kBytes].write;
+    if (write.time() <= running_block->thread(write.thread()).proxy_fence) continue;
+    fail("hands byte " + std::to_string(at) + " of shared memory to wgmma, which " +
+             running_block->describe_thread(write.thread()) +
+             " stored and did not fence for it (fence.proxy.async)",
+         nullptr);
+  }
 }
 
 bool MemoryCheck::in_shared(const void* pointer) const {

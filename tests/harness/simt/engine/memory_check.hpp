@@ -45,6 +45,14 @@ class MemoryCheck {
   // [address, address + bytes) of shared memory is about to be written asynchronously: whoever
   // reads it before written() is wrong.
   void in_flight(const void* address, std::size_t bytes, const void* caller);
+  // The two halves of that for copies that land by themselves: hides what is in shared memory, and
+  // shows it, written by the asynchronous proxy.
+  void conceal(const void* address, std::size_t bytes);
+  void reveal(const void* address, std::size_t bytes);
+  // Faults where these bytes are not there yet; leaves no trace.
+  void check_landed(const void* address, std::size_t bytes);
+  // A read by the asynchronous proxy: stores of threads must have been fenced.
+  void proxy_read(const void* address, std::size_t bytes);
   bool in_shared(const void* address) const;
   // An unchecked look for the emulator itself: "shared byte 12", "byte 3 of allocation ...".
   std::string describe(const void* address) const;
@@ -58,7 +66,8 @@ class MemoryCheck {
     std::uintptr_t base = 0;
     std::size_t bytes = 0;
     std::vector<SharedCell> cells;
-    std::vector<std::uint32_t> written;  // by byte: the block that wrote it last
+    // By byte: the block that wrote it last, with kByProxy where a copy did.
+    std::vector<std::uint32_t> written;
 
     void place(std::uintptr_t new_base, std::size_t new_bytes);
   };
@@ -67,6 +76,9 @@ class MemoryCheck {
     uint3 position;
   };
 
+  static constexpr std::uint32_t kByProxy = 0x80000000u;
+
+  SharedRegion& region_of(const void* address);
   void shared_access(SharedRegion& region, std::size_t offset, std::size_t bytes, Access access,
                      const void* caller);
   void device_access(std::uintptr_t address, std::size_t bytes, Access access, const void* caller);

@@ -63,6 +63,11 @@ void BlockOrder::release(int t, Knowledge& sink) {
   for (int u = 0; u < threads_; ++u) sink[u] = std::max(sink[u], row[u]);
 }
 
+void BlockOrder::become(int t, const Knowledge& source) {
+  make_table();
+  std::copy(source.begin(), source.end(), &table_[t * threads_]);
+}
+
 void BlockOrder::acquire(int t, const Knowledge& source) {
   make_table();
   std::uint64_t* row = &table_[t * threads_];

@@ -34,6 +34,8 @@ class BlockOrder {
   // Adds what `t` knows to `sink`; its later accesses are not covered.
   void release(int t, Knowledge& sink);
   void acquire(int t, const Knowledge& source);
+  // From now on `t` knows what `source` says and nothing else.
+  void become(int t, const Knowledge& source);
 
  private:
   void make_table();
