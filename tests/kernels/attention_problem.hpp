@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -86,13 +87,17 @@ struct Problem {
   Tensor q, k, v, d_o, o, lse, dq, dk, dv, dbias;
 
  private:
-  // "cuda" is the accelerator's: arguments go there and outputs come back.
+  // For an accelerator's implementation arguments go there and outputs come back. One that has no
+  // backward is followed by that of "cuda".
   template <class Op>
-  void run(const std::string& implementation, int threads, typename Op::Arguments arguments) {
-    const bool on_host = implementation != "cuda";
+  void run(std::string implementation, int threads, typename Op::Arguments arguments) {
+    const auto& known = kernel_table().implementations<Op>();
+    const auto named = [&](const Implementation<Op>& x) { return x.name == implementation; };
+    if (std::none_of(known.begin(), known.end(), named)) implementation = "cuda";
+    const bool on_host = std::find_if(known.begin(), known.end(), named)->device == DeviceKind::cpu;
     ExecutionContext context = on_host ? ExecutionContext{} : testing::accelerator()(threads);
     if (on_host) context.num_threads = threads;
-    context.forced_kernels["*"] = implementation;
+    context.forced_kernels[std::string(Op::name)] = implementation;
     std::vector<std::pair<Tensor, Tensor>> written;
     const auto placed = [&](Tensor& tensor) { tensor = context.upload(tensor); };
     const auto written_to = [&](Tensor& tensor) {
@@ -135,10 +140,14 @@ struct Problem {
 };
 
 // The implementations that are held to the reference.
-inline std::vector<const char*> fast_implementations(const AttentionShape& shape, DType dtype) {
-  std::vector<const char*> names = {"portable", "cpu"};
-  if (testing::accelerator() && dtype != DType::f64 && shape.head_dim <= 128)
-    names.push_back("cuda");
+inline std::vector<const char*> fast_implementations(const AttentionShape& shape, DType dtype,
+                                                     const AttentionPattern& pattern = {}) {
+  const Problem x(shape, dtype, dtype, 11, pattern);
+  std::vector<const char*> names;
+  for (const auto& candidate : kernel_table().implementations<AttentionForward>())
+    if (candidate.name != "reference" &&
+        !candidate.reject({shape, x.q, x.k, x.v, x.o, x.lse, x.pattern}, ExecutionContext{}))
+      names.push_back(candidate.name.data());
   return names;
 }
 

@@ -1,0 +1,50 @@
+// Which of attention's CUDA implementations takes what.
+#include "tests/kernels/attention_patterns.hpp"
+
+namespace filigree {
+namespace {
+
+const Implementation<AttentionForward>& hopper() {
+  for (const auto& candidate : kernel_table().implementations<AttentionForward>())
+    if (candidate.name == "hopper") return candidate;
+  throw std::runtime_error("the table of kernels has no attention for Hopper");
+}
+
+std::string reason(const PatternCase& c, DType dtype = DType::bf16) {
+  const Problem x(c.shape, dtype, dtype, 11, pattern_of(c));
+  return hopper()
+      .reject({c.shape, x.q, x.k, x.v, x.o, x.lse, x.pattern}, ExecutionContext{})
+      .value_or("accepted");
+}
+
+TEST(AttentionDispatch, HopperSaysWhatItCannot) {
+  const auto has = [](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  const AttentionShape shape = shape_of(1, 100, 100, 2, 1, 64);
+  EXPECT_EQ(reason({shape}), "accepted");
+  EXPECT_EQ(reason({shape, 64, 64, 0.5, true}), "accepted");
+  has(reason({shape}, DType::f32), "bf16");
+  has(reason({shape_of(1, 100, 100, 2, 1, 32)}), "heads of more than 32");
+  has(reason({shape_of(1, 100, 100, 2, 1, 68)}), "steps of 8");
+  has(reason({shape_of(1, 100, 100, 2, 1, 136)}), "heads of up to 128");
+  has(reason({shape_of(1, 100, 0, 2, 1, 64)}), "empty sequence");
+  has(reason({shape_of(1, 3, 100, 2, 1, 64, 97)}), "more than 32 queries");
+  has(reason({shape, 16, 64, 0.5, true}), "more than 32 queries");
+  has(reason({shape, 64, 20, 0.5, true}), "blocks of keys in steps of 8");
+}
+
+TEST(AttentionDispatch, HopperComesBeforeTheOthersWhereItCan) {
+  ExecutionContext context = testing::accelerator()(0);
+  const AttentionShape shape = shape_of(1, 100, 100, 2, 1, 64);
+  const auto chosen = [&](DType dtype) {
+    const Problem x(shape, dtype, dtype);
+    return select_implementation<AttentionForward>({shape, x.q, x.k, x.v, x.o, x.lse}, context)
+        .name;
+  };
+  EXPECT_EQ(chosen(DType::bf16), "hopper");
+  EXPECT_EQ(chosen(DType::f32), "cuda");
+}
+
+}  // namespace
+}  // namespace filigree
