@@ -234,6 +234,7 @@ __device__ __forceinline__ void consume(const HopperParameters& a,
       tile::start_multiply_transposed(s, shared.q, kGroupRows * group, shared.k[next_stage]);
       tile::wgmma_commit();
       tile::wait(shared.v_full[stage], phase(n));
+      tile::wgmma_fence();
       tile::start_multiply(o, weights, shared.v[stage]);
       tile::wgmma_commit();
       turns.pass();

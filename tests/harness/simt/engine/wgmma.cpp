@@ -209,6 +209,8 @@ void complete_wait(void* const requests[32], std::uint32_t) {
                                  [&](const WarpProduct& product) { return !ended(product.group); });
   for (auto product = warp.issued.begin(); product != rest; ++product) multiply(*product);
   warp.issued.erase(warp.issued.begin(), rest);
+  // What the products have read, they have read before any lane goes on.
+  block.order().warp_meeting(running_thread->warp(), kWarp, kWarp);
 }
 
 }  // namespace
