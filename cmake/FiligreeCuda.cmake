@@ -18,9 +18,9 @@ function(filigree_without_cuda reason hint)
   set(FILIGREE_CUDA_SUMMARY "CUDA|left out: ${reason}" PARENT_SCOPE)
 endfunction()
 
-find_package(CUDAToolkit 12.0 QUIET)
+find_package(CUDAToolkit 12.5 QUIET)
 if(NOT CUDAToolkit_FOUND OR NOT TARGET CUDA::cublasLt)
-  filigree_without_cuda("the CUDA toolkit (12.0 or newer, with cuBLASLt) was not found"
+  filigree_without_cuda("the CUDA toolkit (12.5 or newer, with cuBLASLt) was not found"
                         "On Debian or Ubuntu: apt-get install nvidia-cuda-toolkit, or NVIDIA's own cuda-toolkit-13-0")
   return()
 endif()
@@ -81,6 +81,10 @@ target_link_libraries(filigree_cuda_backend PUBLIC filigree_kernels filigree_par
 list(JOIN FILIGREE_CUDA_ARCHITECTURES "," architectures)
 set_source_files_properties(runtime/cuda/cuda_libraries.cpp PROPERTIES
                             COMPILE_DEFINITIONS FILIGREE_CUDA_ARCHITECTURES="${architectures}")
+# What the host may ask of kernels that have a body for this architecture only.
+if("90a" IN_LIST FILIGREE_CUDA_ARCHITECTURES)
+  set_source_files_properties(kernels/attention/attention_forward_hopper_cuda.cu PROPERTIES COMPILE_DEFINITIONS FILIGREE_HOPPER)
+endif()
 set(FILIGREE_HAS_CUDA TRUE)
 
 list(TRANSFORM FILIGREE_CUDA_ARCHITECTURES PREPEND "sm_" OUTPUT_VARIABLE architectures)

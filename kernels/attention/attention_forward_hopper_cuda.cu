@@ -58,8 +58,6 @@ struct HopperParameters {
   HeadTensor<DeviceBFloat16> o;
   float* lse;
   int piece_bits;  // a piece has 1 << piece_bits keys
-
-  __device__ int piece() const { return 1 << piece_bits; }
 };
 
 // The tile of queries that a block owns.
@@ -77,7 +75,7 @@ __device__ Piece describe_pieces(const HopperParameters& a, Walk& walk, std::int
   Piece piece{p.key_length, kPart}, next{0, kPart};
   bool all_chosen = true;
   int filled = 0;
-  while (filled < wanted && walk.next_piece(a.piece(), next)) {
+  while (filled < wanted && walk.next_piece((1 << a.piece_bits), next)) {
     if (filled++ == lane) piece = next;
     all_chosen = all_chosen && next.slot != kPart;
   }
@@ -89,7 +87,7 @@ __device__ Piece describe_pieces(const HopperParameters& a, Walk& walk, std::int
   }
   if (lane == 0) {
     tile.pieces = filled;
-    tile.last = next.begin + a.piece() - 1;
+    tile.last = next.begin + (1 << a.piece_bits) - 1;
     tile.is_whole = filled == wanted && all_chosen;
   }
   return piece;
@@ -156,8 +154,8 @@ __device__ __forceinline__ void mask(const HopperParameters& a, const KeyTile<kP
 #pragma unroll
     for (int n = 0; n < 4; ++n) s[j][n] = s[j][n] * (p.scale * kUnit) + bias;
     if (!is_masked) continue;
-    const int key =
-        tile.begin[piece] + (8 * j & (a.piece() - 1)) + static_cast<int>(threadIdx.x) % 4 * 2;
+    const int key = tile.begin[piece] + (8 * j & ((1 << a.piece_bits) - 1)) +
+                    static_cast<int>(threadIdx.x) % 4 * 2;
     const bool chosen = tile.slot[piece] != kPart;
 #pragma unroll
     for (int n = 0; n < 4; ++n)

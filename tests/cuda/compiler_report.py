@@ -19,6 +19,7 @@ class Compiled:
     """One source's kernels for one architecture."""
 
     def __init__(self, report, ptx, architecture):
+        self.report = report
         # By mangled name: bytes of stack and spills, registers; and the intermediate code.
         self.usages = {name: (int(stack) + int(stores) + int(loads), int(registers))
                        for name, target, stack, stores, loads, registers in USAGE.findall(report)
@@ -35,6 +36,10 @@ class Compiled:
                 yield f"{name}: {local_bytes} bytes of stack and spills, none are allowed"
             if registers > budget:
                 yield f"{name}: {registers} registers, the budget is {budget}"
+        # wgmma that waits for the one before it, or for registers, although the source does not say so.
+        for line in self.report.splitlines():
+            if kernel in line and re.search(r"\(C75\d\d\)|serialized", line):
+                yield f"{kernel}: ptxas says: {line.strip()}"
         bodies = {name: body for name, body in self.bodies.items() if kernel in name}
         for instruction in instructions:
             # The matrix unit is meant for bf16 only.
@@ -50,8 +55,8 @@ class Compiled:
 def budgets(table):
     for line in table.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
-            source, kernel, registers, *instructions = line.split()
-            yield source, kernel, int(registers), instructions
+            source, kernel, code, registers, *instructions = line.split()
+            yield source, kernel, code, int(registers), instructions
 
 
 def read(target):
@@ -65,8 +70,10 @@ def main():
     table, architectures = Path(sys.argv[2]), sys.argv[3:]
     by_source = {target.stem: target for target in targets if target.stem.endswith(".cu")}
     failed = False
-    for source, kernel, budget, instructions in budgets(table):
-        for architecture in architectures:
+    for architecture in architectures:
+        for source, kernel, code, budget, instructions in budgets(table):
+            if code not in ("any", architecture):
+                continue
             compiled = Compiled(*read(by_source[source]), architecture)
             print(f"{architecture} {kernel}: at most {compiled.most_registers(kernel)} registers of {budget}")
             for problem in compiled.problems(kernel, budget, instructions):

@@ -1,4 +1,4 @@
-#include "kernels/cuda/tile/hopper_instructions.hpp"
+#include "kernels/cuda/tile/swizzled_tile.hpp"
 #include "tests/simt/device.hpp"
 #include "tests/simt/hopper_kernels.hpp"
 
@@ -6,6 +6,7 @@ namespace simt_test {
 namespace {
 
 using namespace filigree::tile;
+using simt_test::dynamic_shared;
 
 constexpr int kPanelColumns = 64, kRowBytes = 128;
 
@@ -182,13 +183,22 @@ __global__ void registers_kernel(int* out, HopperMistake wrong) {
     if (threadIdx.x < kWarpgroup) {
       decrease_registers<40>();
     } else if (wrong == HopperMistake::wrong_count) {
-      increase_registers<484>();
+      increase_registers<232>();
+      decrease_registers<240>();
     } else if (wrong == HopperMistake::part_of_a_warpgroup && threadIdx.x >= kWarpgroup + 32) {
       increase_registers<240>();
     } else {
       increase_registers<232>();
     }
     out[threadIdx.x] = 1;
+  }
+}
+
+__global__ void descriptors_kernel(std::uint64_t* out) {
+  if constexpr (kHasHopperInstructions) {
+    const auto& tile = *reinterpret_cast<const SwizzledTile<128, 128>*>(dynamic_shared());
+    out[0] = along_depth(tile, 64, 5);
+    out[1] = across_depth(tile, 3);
   }
 }
 
@@ -223,6 +233,10 @@ void warpgroup_product(const CUtensorMap& a, const CUtensorMap& b, float* out, i
     launch_product<true, 16>(a, b, out, a_in_registers, stream, wrong);
   else
     launch_product<false, 16>(a, b, out, a_in_registers, stream, wrong);
+}
+
+void descriptors(std::uint64_t* out, cudaStream_t stream) {
+  launch(descriptors_kernel, dim3(1), dim3(1), 128 * 128 * 2, stream, out);
 }
 
 void ping_pong(int* out, int rounds, cudaStream_t stream, HopperMistake wrong) {

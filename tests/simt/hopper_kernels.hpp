@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 namespace simt_test {
 
 enum class HopperMistake {
@@ -18,7 +20,7 @@ enum class HopperMistake {
   no_proxy_fence,       // stores handed to wgmma without fence.proxy.async
   no_register_fence,    // wgmma.fence left out
   read_too_early,       // sums read before the wait for their group
-  wrong_count,          // a named barrier with two sizes; registers that there are not
+  wrong_count,          // a named barrier with two sizes; setmaxnreg.dec to more registers
   part_of_a_warpgroup,  // a warp of a warpgroup asks for other registers
 };
 
@@ -40,6 +42,9 @@ void ring_of_boxes(const CUtensorMap& map, float* sums, int boxes, cudaStream_t 
 void warpgroup_product(const CUtensorMap& a, const CUtensorMap& b, float* out, int columns,
                        bool b_is_transposed, bool a_in_registers, cudaStream_t stream,
                        HopperMistake wrong = HopperMistake::none);
+// Of a tile of 128 x 128 at the begin of shared memory: out[0] of the operand along the depth from
+// row 64 on, columns 80 to 95; out[1] of the one across it, rows 48 to 63.
+void descriptors(std::uint64_t* out, cudaStream_t stream);
 // out[i] = i + 3 * rounds, added up in turns by two groups of threads.
 void ping_pong(int* out, int rounds, cudaStream_t stream,
                HopperMistake wrong = HopperMistake::none);

@@ -212,6 +212,20 @@ auto product_with(HopperMistake mistake, bool transposed = false) {
   return [=] { product_error(64, transposed, false, mistake); };
 }
 
+// Bits 0 to 13: address, 16 to 29: leading, 32 to 45: stride offset, each / 16; 62: 128-byte
+// swizzle. A panel of 64 columns has 128 rows of 128 bytes, so that column 80 of row 64 is at
+// 16384 + 8192 + 32 = 24608 = 16 * 0x602, and row 48 at 6144 = 16 * 0x180. Eight rows are 1024 =
+// 16 * 0x40 bytes, the next panel is 16384 = 16 * 0x400 further.
+TEST(Wgmma, DescriptorsOfTilesHaveTheBitsOfTheManual) {
+  simt::reset(seeded(0));
+  Stream stream;
+  const DeviceArray<std::uint64_t> out(2);
+  descriptors(out.get(), stream);
+  const auto got = out.read(stream);
+  EXPECT_EQ(got[0], 0x4000004000010602u);
+  EXPECT_EQ(got[1], 0x4000004004000180u);
+}
+
 TEST(Wgmma, NeedsItsFence) {
   expect_fault(product_with(HopperMistake::no_register_fence), {"wgmma without wgmma.fence"});
 }
@@ -275,7 +289,8 @@ auto registers_with(HopperMistake mistake) {
 TEST(Registers, AreDealtOutByWarpgroups) {
   simt::reset(seeded(0));
   registers_with(HopperMistake::none)();
-  expect_fault(registers_with(HopperMistake::wrong_count), {"setmaxnreg of 484"});
+  expect_fault(registers_with(HopperMistake::wrong_count),
+               {"setmaxnreg from 232 to 240, called .dec"});
   expect_fault(registers_with(HopperMistake::part_of_a_warpgroup),
                {"warps of one warpgroup", "240"});
 }
