@@ -13,6 +13,7 @@
 
 #include "runtime/core/error.hpp"
 #include "runtime/core/execution.hpp"
+#include "runtime/core/trace.hpp"
 
 namespace filigree {
 
@@ -116,11 +117,12 @@ constexpr WorkPart part_of() {
 // Runs the best implementation and counts its work and time. Every Op has
 //   static Work work(const Arguments&);
 // and, where that depends on what only an accelerator knows, which it then leaves out,
-//   static void count_later(const Arguments&, ExecutionContext&);   // adds to context.uncounted
+//   static void count_later(const Arguments&, ExecutionContext&);   // through context.count_later
 template <class Op>
 void dispatch(const typename Op::Arguments& arguments, ExecutionContext& context) {
   const Implementation<Op>& chosen = select_implementation<Op>(arguments, context);
   ErrorContext frame{std::string(Op::name)};
+  const TraceRange range(Op::name.data());  // a literal, ended by 0
   const auto start = std::chrono::steady_clock::now();
   chosen.run(arguments, context);
   PartUsage& usage = context.work[part_of<Op>()];

@@ -20,6 +20,7 @@ const KernelTable& kernel_table() {
     register_cross_entropy(result);
     register_token_losses(result);
     register_adamw(result);
+    register_update_factors(result);
     register_normal_fill(result);
     register_block_selection(result);
     register_pooling(result);

@@ -18,6 +18,7 @@ void register_fill(KernelTable& table);
 void register_cross_entropy(KernelTable& table);
 void register_token_losses(KernelTable& table);
 void register_adamw(KernelTable& table);
+void register_update_factors(KernelTable& table);
 void register_normal_fill(KernelTable& table);
 void register_block_selection(KernelTable& table);
 void register_pooling(KernelTable& table);

@@ -190,6 +190,10 @@ void add_train(Options& options, TrainConfig& train) {
                .unit = "seconds",
                .min = 0,
                .above_min = true});
+  options.add("train.cuda_graph", &train.cuda_graph,
+              choice("capture a step on a GPU and launch it again as a whole; auto: where it can "
+                     "be done",
+                     {"auto", "true", "false"}));
   options.add("train.threads", &train.threads,
               count("OpenMP threads per rank; 0: the host's cores shared out", "threads", 0));
   options.add("train.kernels", &train.kernels,

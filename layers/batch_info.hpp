@@ -7,6 +7,7 @@
 
 #include "layers/sparsity/layer_statistics.hpp"
 #include "runtime/core/execution.hpp"
+#include "runtime/core/step_number.hpp"
 #include "runtime/core/tensor.hpp"
 
 namespace filigree {
@@ -17,7 +18,7 @@ struct BatchInfo {
   Tensor positions_T;            // i32 [batch * length]
   std::int64_t first_token = 0;  // this rank's first token among all tokens of the step (dropout)
   std::uint64_t seed = 0;        // of the run (dropout)
-  std::int64_t step = 0;         // of the run (dropout)
+  StepNumber step;               // of the run (dropout, schedules of sparsity, sampling)
   bool training = false;         // dropout is on, gates learn
   // Packed documents, optional: the one that the token at this position belongs to, as positions
   // [begin, end) of its sequence; i32 [batch * length]. Tokens read within their document only.

@@ -1,5 +1,7 @@
 #include "layers/transformer_block.hpp"
 
+#include <array>
+
 namespace filigree {
 namespace {
 
@@ -20,10 +22,11 @@ TransformerBlock::TransformerBlock(std::int64_t index, const ModelConfig& config
 
 Variable apply_dropout(Tape& tape, const Variable& x, double rate, std::int64_t site,
                        const BatchInfo& batch) {
-  if (!batch.training) return x;
+  if (!batch.training || rate == 0.0) return x;
   // 2^20 sites per step keep the streams of all steps apart.
-  const auto stream =
-      static_cast<std::uint64_t>(batch.step) << 20 | static_cast<std::uint64_t>(site);
+  const Tensor stream = batch.step.data(tape.execution(), [site](std::int64_t step) {
+    return Tensor::from<std::int64_t>({1}, std::array{step << 20 | site});
+  });
   return dropout(tape, x, rate, batch.seed, stream, batch.first_token);
 }
 

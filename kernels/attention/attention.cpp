@@ -37,9 +37,8 @@ bool host_can_count(const AttentionPattern& pattern) {
 void count_pairs_later(const AttentionShape& shape, const AttentionPattern& pattern,
                        std::int64_t flops_per_pair, ExecutionContext& context) {
   if (host_can_count(pattern)) return;
-  const Tensor pairs = context.empty({2}, DType::i64);
+  const Tensor pairs = context.count_later(WorkPart::attention, flops_per_pair);
   dispatch<CountPairs>({.shape = shape, .pattern = pattern, .pairs = pairs}, context);
-  context.uncounted.push_back({WorkPart::attention, flops_per_pair, pairs});
 }
 
 Work work_of(const AttentionShape& s, const AttentionPattern& pattern, std::int64_t flops_per_pair,

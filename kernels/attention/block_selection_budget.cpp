@@ -32,11 +32,6 @@ std::int64_t kept_pairs(const BlockGrid& grid, const GroupCost& cost, std::int64
   return cost.diagonal_pairs + (count - cost.diagonal_blocks) * cost.rows * grid.key_block;
 }
 
-BlockGrid without_documents(BlockGrid grid) {
-  grid.document_begin_T = Tensor();
-  return grid;
-}
-
 }  // namespace
 
 std::int64_t allowed_pairs(const BlockGrid& grid) {

@@ -23,6 +23,7 @@
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 #include "kernels/random/normal_fill.hpp"
 #include "kernels/rope/rope.hpp"
 
@@ -35,7 +36,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<SigmoidGateForward, &SigmoidGateForward::Arguments::x_TF>(table);
   register_cuda<SigmoidGateBackward, &SigmoidGateBackward::Arguments::x_TF>(table);
   register_cuda<Add, &Add::Arguments::y>(table);
-  register_cuda<Scale, &Scale::Arguments::x, &Scale::Arguments::y>(table);
+  register_cuda<Scale, &Scale::Arguments::x>(table);
   register_cuda<Dot, &Dot::Arguments::a>(table);
   register_cuda<Dropout, &Dropout::Arguments::x_TD>(table);
   register_cuda<EmbeddingForward, &EmbeddingForward::Arguments::w_VD>(table);
@@ -51,6 +52,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
   register_cuda<RmsNormBackward, &RmsNormBackward::Arguments::x_TD>(table);
   register_cuda<AdamW, &AdamW::Arguments::w_N>(table);
+  register_cuda<UpdateFactors>(table);
   register_cuda<SumSquares, &SumSquares::Arguments::x_N>(table);
   register_cuda<BlockMeanKeys, &BlockMeanKeys::Arguments::k_TC>(table);
   register_cuda<BlockMeanKeysBackward, &BlockMeanKeysBackward::Arguments::dk_TC>(table);
@@ -70,6 +72,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<BlockTranspose>(table);
   register_cuda<SoftGateBias, &SoftGateBias::Arguments::z_BHNM>(table);
   register_cuda<SoftGateBiasBackward, &SoftGateBiasBackward::Arguments::z_BHNM>(table);
+  register_cuda<CountGroupPairs>(table);
   register_cuda<BlockMassTeacher, &BlockMassTeacher::Arguments::q_THK>(table);
   register_cuda<DistillLoss, &DistillLoss::Arguments::z_BHNM>(table);
   register_cuda<DistillLossGradient, &DistillLossGradient::Arguments::z_BHNM>(table);

@@ -9,7 +9,8 @@ namespace filigree {
 Work Add::work(const Arguments& a) { return {a.y.numel(), a.y.numel(), 3 * a.y.bytes()}; }
 
 Work Scale::work(const Arguments& a) {
-  const std::int64_t flops = (a.factor == 1.0 ? 0 : a.y.numel()) + (a.accumulate ? a.y.numel() : 0);
+  const std::int64_t flops =
+      (a.factor == 1.0 && !a.by.defined() ? 0 : a.y.numel()) + (a.accumulate ? a.y.numel() : 0);
   return {flops, flops, a.x.bytes() + (a.accumulate ? 2 : 1) * a.y.bytes()};
 }
 
@@ -30,7 +31,9 @@ std::optional<std::string> Scale::reject(const Arguments& a, const ExecutionCont
   ArgumentCheck check;
   check.floating("x", a.x).floating("y", a.y);
   if (check.problem()) return check.problem();
-  return check.numel("y", a.y, a.x.numel()).problem();
+  check.numel("y", a.y, a.x.numel());
+  if (a.by.defined()) check.dtype("by", a.by, DType::f64).numel("by", a.by, 1);
+  return check.problem();
 }
 
 std::optional<std::string> Dot::reject(const Arguments& a, const ExecutionContext&) {
@@ -48,6 +51,8 @@ std::optional<std::string> Dropout::reject(const Arguments& a, const ExecutionCo
       .like("y", a.y_TD, a.x_TD)
       .require(a.rate >= 0 && a.rate < 1, "rate ", a.rate, " is outside [0, 1)")
       .require(a.first_row >= 0, "first_row ", a.first_row, " is negative")
+      .dtype("stream", a.stream, DType::i64)
+      .numel("stream", a.stream, 1)
       .problem();
 }
 

@@ -21,7 +21,7 @@ void scale(const Scale::Arguments& a, const ExecutionContext& context) {
   using A = std::common_type_t<Accumulator<From>, Accumulator<To>>;
   const From* x = a.x.data<From>();
   To* y = a.y.data<To>();
-  const A factor = static_cast<A>(a.factor);
+  const A factor = static_cast<A>(a.by.defined() ? a.factor * *a.by.data<double>() : a.factor);
   const bool accumulate = a.accumulate;
   for_each_chunk(
       context, a.y.numel(), kChunkElements, 1, [=](std::int64_t begin, std::int64_t end) {
@@ -64,7 +64,8 @@ template <class T>
 void dropout(const Dropout::Arguments& a, const ExecutionContext& context) {
   using A = Accumulator<T>;
   constexpr std::int64_t kPhiloxCost = 32;  // a draw takes as long as streaming so many elements
-  const Philox philox(a.seed, RandomPurpose::dropout, a.stream);
+  const Philox philox(a.seed, RandomPurpose::dropout,
+                      static_cast<std::uint64_t>(*a.stream.data<std::int64_t>()));
   const std::int64_t first = a.first_row * columns_of(a.x_TD);
   const A keep = static_cast<A>(1 - a.rate);
   const T* x = a.x_TD.data<T>();

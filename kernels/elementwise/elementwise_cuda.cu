@@ -18,17 +18,39 @@ struct AddTwo {
   }
 };
 
+// Sums into f64 are exact sums of f32 terms; everything else is computed in f32.
+template <class To>
+using Computed = std::conditional_t<std::is_same_v<To, double>, double, float>;
+
+template <class To>
+__device__ __forceinline__ To stored(Computed<To> value) {
+  if constexpr (std::is_same_v<To, double>)
+    return value;
+  else
+    return from_float<To>(value);
+}
+template <class To>
+__device__ __forceinline__ Computed<To> widened_on_device(To value) {
+  if constexpr (std::is_same_v<To, double>)
+    return value;
+  else
+    return to_float(value);
+}
+
 // kWidth elements a thread, one access to each side: of 16 bytes on the wider one, since the dtypes
-// of the two sides may differ.
+// of the two sides may differ. `by` may be null.
 template <class From, class To, bool kAccumulate, int kWidth>
 __global__ void __launch_bounds__(kScaleThreads)
-    scale_kernel(const From* x, To* y, std::int64_t count, float factor) {
+    scale_kernel(const From* x, To* y, std::int64_t count, double number, const double* by) {
+  using C = Computed<To>;
   const std::int64_t first =
       (static_cast<std::int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x) * kWidth;
+  if (first >= count) return;
+  const C factor = static_cast<C>(by != nullptr ? number * *by : number);
   if (first + kWidth > count) {
     for (std::int64_t i = first; i < count; ++i) {
-      const float scaled = factor * to_float(x[i]);
-      y[i] = from_float<To>(kAccumulate ? scaled + to_float(y[i]) : scaled);
+      const C scaled = factor * to_float(x[i]);
+      y[i] = stored<To>(kAccumulate ? scaled + widened_on_device(y[i]) : scaled);
     }
     return;
   }
@@ -38,8 +60,8 @@ __global__ void __launch_bounds__(kScaleThreads)
   if (kAccumulate) out = to;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const float scaled = factor * to_float(in.values[i]);
-    out.values[i] = from_float<To>(kAccumulate ? scaled + to_float(out.values[i]) : scaled);
+    const C scaled = factor * to_float(in.values[i]);
+    out.values[i] = stored<To>(kAccumulate ? scaled + widened_on_device(out.values[i]) : scaled);
   }
   to = out;
 }
@@ -50,16 +72,30 @@ void launch_scale(const Scale::Arguments& a, const ExecutionContext& context) {
       a.accumulate ? scale_kernel<From, To, true, kWidth> : scale_kernel<From, To, false, kWidth>;
   const std::int64_t count = a.y.numel();
   launch(context, {blocks_for(count, kScaleThreads * kWidth), kScaleThreads}, kernel,
-         device_data<From>(a.x), device_data<To>(a.y), count, static_cast<float>(a.factor));
+         device_data<From>(a.x), device_data<To>(a.y), count, a.factor, device_data<double>(a.by));
+}
+
+template <class From, class To>
+void scale(const Scale::Arguments& a, const ExecutionContext& context) {
+  constexpr int kWidth = std::min(kWidest<From>, kWidest<To>);
+  const bool aligned = is_aligned(a.x.raw(), sizeof(Pack<From, kWidth>)) &&
+                       is_aligned(a.y.raw(), sizeof(Pack<To, kWidth>));
+  if (aligned)
+    launch_scale<kWidth, From, To>(a, context);
+  else
+    launch_scale<1, From, To>(a, context);
 }
 
 // Kept where the 53 random bits reach rate * 2^53: uniform >= rate without arithmetic in f64.
 struct KeepSome {
-  philox::Key key;
+  philox::Key key;  // of stream 0
+  const unsigned long long* stream;
   std::uint64_t first, least_kept;
   float keep;
   __device__ void operator()(std::int64_t i, const float (&x)[1], float (&y)[1]) const {
-    const philox::Words words = philox::words_at(key, first + static_cast<std::uint64_t>(i));
+    philox::Key own = key;
+    own.stream = *stream;
+    const philox::Words words = philox::words_at(own, first + static_cast<std::uint64_t>(i));
     const bool kept = philox::unit_bits(words.word[0], words.word[1]) >= least_kept;
     y[0] = kept ? x[0] / keep : 0.0f;
   }
@@ -80,17 +116,11 @@ void Add::cuda(const Arguments& a, ExecutionContext& context) {
 
 void Scale::cuda(const Arguments& a, ExecutionContext& context) {
   visit_device(a.x.dtype(), [&](auto from) {
-    visit_device(a.y.dtype(), [&](auto to) {
-      using From = decltype(from);
-      using To = decltype(to);
-      constexpr int kWidth = std::min(kWidest<From>, kWidest<To>);
-      const bool aligned = is_aligned(a.x.raw(), sizeof(Pack<From, kWidth>)) &&
-                           is_aligned(a.y.raw(), sizeof(Pack<To, kWidth>));
-      if (aligned)
-        launch_scale<kWidth, From, To>(a, context);
-      else
-        launch_scale<1, From, To>(a, context);
-    });
+    using From = decltype(from);
+    if (a.y.dtype() == DType::f64)
+      scale<From, double>(a, context);
+    else
+      visit_device(a.y.dtype(), [&](auto to) { scale<From, decltype(to)>(a, context); });
   });
 }
 
@@ -104,7 +134,8 @@ void Dot::cuda(const Arguments& a, ExecutionContext& context) {
 
 void Dropout::cuda(const Arguments& a, ExecutionContext& context) {
   map_elements(context, {a.x_TD}, {a.y_TD},
-               KeepSome{.key = Philox(a.seed, RandomPurpose::dropout, a.stream).key(),
+               KeepSome{.key = Philox(a.seed, RandomPurpose::dropout, 0).key(),
+                        .stream = device_data<unsigned long long>(a.stream),
                         .first = static_cast<std::uint64_t>(a.first_row * columns_of(a.x_TD)),
                         .least_kept = static_cast<std::uint64_t>(std::ceil(std::ldexp(a.rate, 53))),
                         .keep = static_cast<float>(1 - a.rate)});

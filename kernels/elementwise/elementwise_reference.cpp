@@ -19,7 +19,7 @@ void scale(const Scale::Arguments& a) {
   using A = std::common_type_t<Accumulator<From>, Accumulator<To>>;
   const From* x = a.x.data<From>();
   To* y = a.y.data<To>();
-  const A factor = static_cast<A>(a.factor);
+  const A factor = static_cast<A>(a.by.defined() ? a.factor * *a.by.data<double>() : a.factor);
   for (std::int64_t i = 0, n = a.y.numel(); i < n; ++i) {
     const A scaled = factor * static_cast<A>(widened(x[i]));
     const A sum = a.accumulate ? scaled + static_cast<A>(widened(y[i])) : scaled;
@@ -39,7 +39,8 @@ double dot(const Tensor& left, const Tensor& right) {
 template <class T>
 void dropout(const Dropout::Arguments& a) {
   using A = Accumulator<T>;
-  const Philox philox(a.seed, RandomPurpose::dropout, a.stream);
+  const Philox philox(a.seed, RandomPurpose::dropout,
+                      static_cast<std::uint64_t>(*a.stream.data<std::int64_t>()));
   const std::int64_t first = a.first_row * columns_of(a.x_TD);
   const A keep = static_cast<A>(1 - a.rate);
   const T* x = a.x_TD.data<T>();

@@ -156,12 +156,17 @@ inline GroupBlocks group_blocks(const BlockGrid& grid, std::int64_t b, std::int6
   return group_blocks(grid.view(), b, n);
 }
 
+inline BlockGrid without_documents(BlockGrid grid) {
+  grid.document_begin_T = Tensor();
+  return grid;
+}
+
 // The grid as far as the host knows it: documents in an accelerator's memory are left out, since
 // nothing may wait for them. What is counted on it is an upper bound there.
 inline BlockGrid known_to_host(BlockGrid grid) {
-  if (grid.document_begin_T.defined() && grid.document_begin_T.device().kind != DeviceKind::cpu)
-    grid.document_begin_T = Tensor();
-  return grid;
+  const Tensor& documents = grid.document_begin_T;
+  const bool is_elsewhere = documents.defined() && documents.device().kind != DeviceKind::cpu;
+  return is_elsewhere ? without_documents(std::move(grid)) : grid;
 }
 
 // Keys [begin, end) that the query at `position` of sequence b may see.

@@ -1,5 +1,7 @@
 #include "kernels/gate/block_mass.hpp"
 
+#include <algorithm>
+
 #include "kernels/elementwise/register_op.hpp"
 #include "kernels/gate/list_check.hpp"
 #include "kernels/registry.hpp"
@@ -8,22 +10,50 @@ namespace filigree {
 
 namespace {
 
-std::int64_t visible_pairs(const BlockGrid& grid, std::int64_t n) {
+std::int64_t visible_pairs(const BlockGrid& grid, const Tensor& groups) {
   std::int64_t pairs = 0;
-  for (std::int64_t b = 0; b < grid.batch; ++b)
-    for (std::int64_t p = grid.first_query(n); p < grid.end_position(n); ++p)
-      pairs += visible_key_range(grid, b, p).size();
+  for (const std::int32_t n : groups.span<std::int32_t>())
+    for (std::int64_t b = 0; b < grid.batch; ++b)
+      for (std::int64_t p = grid.first_query(n); p < grid.end_position(n); ++p)
+        pairs += visible_key_range(grid, b, p).size();
   return pairs;
+}
+
+bool host_can_count(const BlockMassTeacher::Arguments& a) {
+  return a.groups_R.device().kind == DeviceKind::cpu;
+}
+
+std::int64_t flops_per_pair(const BlockMassTeacher::Arguments& a) {
+  return 2 * a.q_THK.dim(1);  // of all heads
 }
 
 }  // namespace
 
 Work BlockMassTeacher::work(const Arguments& a) {
-  const BlockGrid grid = known_to_host(a.grid);
-  std::int64_t pairs = 0;
-  for (const std::int32_t n : a.groups_R.span<std::int32_t>()) pairs += visible_pairs(grid, n);
-  const std::int64_t flops = 2 * pairs * a.q_THK.dim(1);  // of all heads
+  const std::int64_t flops =
+      host_can_count(a) ? flops_per_pair(a) * visible_pairs(a.grid, a.groups_R) : 0;
   return {flops, flops, a.q_THK.bytes() + a.k_TGK.bytes() + a.teacher_BHRM.bytes()};
+}
+
+void BlockMassTeacher::count_later(const Arguments& a, ExecutionContext& context) {
+  if (host_can_count(a)) return;
+  const Tensor pairs = context.count_later(part, flops_per_pair(a));
+  dispatch<CountGroupPairs>({.grid = a.grid, .groups_R = a.groups_R, .pairs = pairs}, context);
+}
+
+Work CountGroupPairs::work(const Arguments& a) { return {0, 0, a.groups_R.bytes()}; }
+
+std::optional<std::string> CountGroupPairs::reject(const Arguments& a, const ExecutionContext&) {
+  ArgumentCheck check;
+  check_grid(check, a.grid);
+  return check.dtype("groups", a.groups_R, DType::i32)
+      .dtype("pairs", a.pairs, DType::i64)
+      .numel("pairs", a.pairs, 2)
+      .problem();
+}
+
+void CountGroupPairs::reference(const Arguments& a, ExecutionContext&) {
+  std::fill_n(a.pairs.data<std::int64_t>(), 2, visible_pairs(a.grid, a.groups_R));
 }
 
 std::optional<std::string> BlockMassTeacher::reject(const Arguments& a, const ExecutionContext&) {
@@ -57,6 +87,8 @@ std::optional<std::string> BlockMassTeacher::reject(const Arguments& a, const Ex
 
 void register_block_mass(KernelTable& table) {
   register_reference_and_cpu<BlockMassTeacher>(table);
+  table.add<CountGroupPairs>(
+      {"reference", DeviceKind::cpu, 0, &CountGroupPairs::reject, &CountGroupPairs::reference});
 }
 
 }  // namespace filigree

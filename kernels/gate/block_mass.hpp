@@ -20,8 +20,7 @@ enum class BlockStatistic { maximum, mass };
 // mass on its candidates in this precision, or of a head with dense_heads[h] != 0, whose gate is
 // not asked. entropy[b,h,r] = mean over i of (-sum_j p log p) / log(keys that i sees), 0 where that
 // is one key; largest[b,h,r] = max s[i,j]. Both optional. q: [B*Sq, H*K], k: [B*Sk, G*K], G divides
-// H; outputs in the accumulation dtype; groups: i32 [R], each in [0, N), on the host,
-// which counts by them.
+// H; outputs in the accumulation dtype; groups: i32 [R], each in [0, N).
 struct BlockMassTeacher {
   static constexpr std::string_view name = "block_mass_teacher";
   static constexpr WorkPart part = WorkPart::teacher;
@@ -36,9 +35,25 @@ struct BlockMassTeacher {
     Tensor entropy_BHR, largest_BHR;
   };
   static Work work(const Arguments&);
+  static void count_later(const Arguments&, ExecutionContext&);
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
   static void reference(const Arguments&, ExecutionContext&);
   static void cpu(const Arguments&, ExecutionContext&);
+  static void cuda(const Arguments&, ExecutionContext&);
+};
+
+// pairs[0] = pairs[1] = pairs (query, key) of the groups that the grid lets see each other, over
+// all sequences, of one head. pairs: i64 [2].
+struct CountGroupPairs {
+  static constexpr std::string_view name = "count_group_pairs";
+  struct Arguments {
+    BlockGrid grid;
+    Tensor groups_R;  // i32
+    Tensor pairs;
+  };
+  static Work work(const Arguments&);
+  static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);
+  static void reference(const Arguments&, ExecutionContext&);
   static void cuda(const Arguments&, ExecutionContext&);
 };
 

@@ -346,14 +346,13 @@ __global__ void __launch_bounds__(kProductThreads)
 template <class T>
 void teach(const BlockMassTeacher::Arguments& a, ExecutionContext& context) {
   const GridView grid = a.grid.view();
-  const Tensor groups = context.upload(a.groups_R);
   const std::int64_t R = a.groups_R.numel(), query_block = grid.query_block;
   const auto heads = static_cast<unsigned>(grid.batch * grid.heads);
   const Tensor softmax = context.empty({heads * R * query_block, 3}, DType::f32);
   const Problem<T> problem{.grid = grid,
                            .q_THK = device_data<T>(a.q_THK),
                            .k_TGK = device_data<T>(a.k_TGK),
-                           .groups_R = device_data<std::int32_t>(groups),
+                           .groups_R = device_data<std::int32_t>(a.groups_R),
                            .R = R,
                            .K = a.q_THK.dim(1) / grid.heads,
                            .kv_heads = a.kv_heads,
@@ -376,7 +375,33 @@ void teach(const BlockMassTeacher::Arguments& a, ExecutionContext& context) {
               device_data<float>(a.largest_BHR)});
 }
 
+// A thread has a query of a sequence. Sums of integers are the same in any order.
+__global__ void __launch_bounds__(256)
+    group_pairs_kernel(GridView grid, const std::int32_t* groups_R, std::int64_t R,
+                       unsigned long long* pairs) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  std::int64_t visible = 0;
+  if (i < grid.batch * R * grid.query_block) {
+    const std::int64_t n = groups_R[i / grid.query_block % R], b = i / grid.query_block / R;
+    const std::int64_t p = grid.first_position(n) + i % grid.query_block;
+    if (p >= grid.first_query(n) && p < grid.end_position(n))
+      visible = visible_key_range(grid, b, p).size();
+  }
+  visible = warp_sum(visible);
+  if (threadIdx.x % kWarp != 0) return;
+  atomicAdd(pairs, static_cast<unsigned long long>(visible));
+  atomicAdd(pairs + 1, static_cast<unsigned long long>(visible));
+}
+
 }  // namespace
+
+void CountGroupPairs::cuda(const Arguments& a, ExecutionContext& context) {
+  const GridView grid = a.grid.view();
+  const std::int64_t R = a.groups_R.numel(), rows = grid.batch * R * grid.query_block;
+  context.zero(a.pairs);
+  launch(context, {blocks_for(rows, 256), 256}, group_pairs_kernel, grid,
+         device_data<std::int32_t>(a.groups_R), R, device_data<unsigned long long>(a.pairs));
+}
 
 void BlockMassTeacher::cuda(const Arguments& a, ExecutionContext& context) {
   visit_device(a.q_THK.dtype(), [&](auto type) { teach<decltype(type)>(a, context); });

@@ -2,6 +2,7 @@
 
 #include "kernels/elementwise/argument_check.hpp"
 #include "kernels/elementwise/register_op.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 #include "kernels/registry.hpp"
 
 namespace filigree {
@@ -25,7 +26,8 @@ std::optional<std::string> AdamW::reject(const Arguments& a, const ExecutionCont
       .like("g", a.g_N, a.w_N)
       .like("m", a.m_N, a.w_N)
       .like("v", a.v_N, a.w_N)
-      .require(a.step >= 1, "step ", a.step, " is below 1");
+      .dtype("factors", a.factors, DType::f64)
+      .numel("factors", a.factors, kUpdateFactors);
   if (a.compute_N.defined())
     check.dtype("compute", a.compute_N, DType::bf16).numel("compute", a.compute_N, a.w_N.numel());
   return check.problem();

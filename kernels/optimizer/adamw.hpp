@@ -6,17 +6,18 @@
 namespace filigree {
 
 // AdamW with decoupled weight decay (Loshchilov and Hutter 2019), over N elements:
-//   g' = gradient_scale * g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2
+//   g' = scale * g;  m = b1 m + (1-b1) g';  v = b2 v + (1-b2) g'^2
 //   w  = w - rate * ( (m / (1-b1^step)) / (sqrt(v / (1-b2^step)) + eps) + decay * w )
-// w (the master weight), g, m, v share a dtype, f32 or f64. compute, when defined, is the copy that
-// the model uses, of the same size in bf16: it is rounded from the new w.
+// rate, scale and the corrections come from `factors`, f64 [kUpdateFactors] (update_factors.hpp):
+// where the scale is NaN, nothing is changed. w (the master weight), g, m, v share a dtype, f32 or
+// f64. compute, when defined, is the copy that the model uses, of the same size in bf16: it is
+// rounded from the new w.
 struct AdamW {
   static constexpr std::string_view name = "adamw";
   struct Arguments {
     Tensor w_N, g_N, m_N, v_N, compute_N;
-    double rate = 0, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0;
-    double gradient_scale = 1.0;
-    std::int64_t step = 1;  // 1 for the first update
+    Tensor factors;
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0;
   };
   static Work work(const Arguments&);
   static std::optional<std::string> reject(const Arguments&, const ExecutionContext&);

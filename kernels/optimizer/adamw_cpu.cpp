@@ -3,6 +3,7 @@
 #include "kernels/elementwise/floating.hpp"
 #include "kernels/elementwise/loops.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 
 namespace filigree {
 namespace {
@@ -12,19 +13,17 @@ constexpr std::int64_t kSquaresPerPartial = 32 * 1024;
 
 template <class T>
 struct Coefficients {
-  explicit Coefficients(const AdamW::Arguments& a)
+  Coefficients(const AdamW::Arguments& a, const double* factors)
       : beta1(static_cast<T>(a.beta1)),
         beta2(static_cast<T>(a.beta2)),
         gain1(static_cast<T>(1 - a.beta1)),
         gain2(static_cast<T>(1 - a.beta2)),
-        inverse_correction1(
-            static_cast<T>(1 / (1 - std::pow(a.beta1, static_cast<double>(a.step))))),
-        inverse_correction2(
-            static_cast<T>(1 / (1 - std::pow(a.beta2, static_cast<double>(a.step))))),
-        rate(static_cast<T>(a.rate)),
+        inverse_correction1(static_cast<T>(1 / factors[kCorrection1])),
+        inverse_correction2(static_cast<T>(1 / factors[kCorrection2])),
+        rate(static_cast<T>(factors[kRate])),
         eps(static_cast<T>(a.eps)),
         decay(static_cast<T>(a.decay)),
-        gradient_scale(static_cast<T>(a.gradient_scale)) {}
+        gradient_scale(static_cast<T>(factors[kGradientScale])) {}
   T beta1, beta2, gain1, gain2, inverse_correction1, inverse_correction2;
   T rate, eps, decay, gradient_scale;
 };
@@ -32,7 +31,9 @@ struct Coefficients {
 // One pass over all streams. has_compute is a template parameter to keep the test out of the loop.
 template <class T, bool has_compute>
 void update(const AdamW::Arguments& a, const ExecutionContext& context) {
-  const Coefficients<T> k(a);
+  const double* factors = a.factors.data<double>();
+  if (std::isnan(factors[kGradientScale])) return;
+  const Coefficients<T> k(a, factors);
   T *w = a.w_N.data<T>(), *m = a.m_N.data<T>(), *v = a.v_N.data<T>();
   const T* g = a.g_N.data<T>();
   BFloat16* compute = has_compute ? a.compute_N.data<BFloat16>() : nullptr;

@@ -4,6 +4,7 @@
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/sums.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 
 namespace filigree {
 namespace {
@@ -15,7 +16,8 @@ struct Update {
   const float* g;
   float *m, *v;
   DeviceBFloat16* compute;  // may be null
-  float rate, beta1, beta2, gain1, gain2, correction1, correction2, eps, decay, gradient_scale;
+  const double* factors;
+  float beta1, beta2, gain1, gain2, eps, decay;
 };
 
 // kWidth elements a thread, one access for each array.
@@ -25,6 +27,11 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Update u, std::int64_t 
   const std::int64_t first =
       (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kWidth;
   if (first >= count) return;
+  const auto gradient_scale = static_cast<float>(u.factors[kGradientScale]);
+  if (isnan(gradient_scale)) return;
+  const auto rate = static_cast<float>(u.factors[kRate]);
+  const auto correction1 = static_cast<float>(u.factors[kCorrection1]);
+  const auto correction2 = static_cast<float>(u.factors[kCorrection2]);
   auto& g_place = *reinterpret_cast<const Wide*>(u.g + first);
   auto& m_place = *reinterpret_cast<Wide*>(u.m + first);
   auto& v_place = *reinterpret_cast<Wide*>(u.v + first);
@@ -34,12 +41,12 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Update u, std::int64_t 
   Pack<DeviceBFloat16, kWidth> compute;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const float scaled = u.gradient_scale * g.values[i];
+    const float scaled = gradient_scale * g.values[i];
     m.values[i] = u.beta1 * m.values[i] + u.gain1 * scaled;
     v.values[i] = u.beta2 * v.values[i] + u.gain2 * scaled * scaled;
     const float direction =
-        (m.values[i] / u.correction1) / (sqrtf(v.values[i] / u.correction2) + u.eps);
-    w.values[i] -= u.rate * (direction + u.decay * w.values[i]);
+        (m.values[i] / correction1) / (sqrtf(v.values[i] / correction2) + u.eps);
+    w.values[i] -= rate * (direction + u.decay * w.values[i]);
     compute.values[i] = from_float<DeviceBFloat16>(w.values[i]);
   }
   m_place = m;
@@ -80,23 +87,19 @@ struct Square {
 
 void AdamW::cuda(const Arguments& a, ExecutionContext& context) {
   const auto f = [](double value) { return static_cast<float>(value); };
-  const double step = static_cast<double>(a.step);
   // 1 - beta is taken in f64: in f32, 1 - 0.999 has lost three digits.
   const Update update{.w = device_data<float>(a.w_N),
                       .g = device_data<float>(a.g_N),
                       .m = device_data<float>(a.m_N),
                       .v = device_data<float>(a.v_N),
                       .compute = device_data<DeviceBFloat16>(a.compute_N),
-                      .rate = f(a.rate),
+                      .factors = device_data<double>(a.factors),
                       .beta1 = f(a.beta1),
                       .beta2 = f(a.beta2),
                       .gain1 = f(1 - a.beta1),
                       .gain2 = f(1 - a.beta2),
-                      .correction1 = f(1 - std::pow(a.beta1, step)),
-                      .correction2 = f(1 - std::pow(a.beta2, step)),
                       .eps = f(a.eps),
-                      .decay = f(a.decay),
-                      .gradient_scale = f(a.gradient_scale)};
+                      .decay = f(a.decay)};
   launch_adamw(update, a.w_N.numel(), context);
 }
 

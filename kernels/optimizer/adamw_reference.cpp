@@ -2,19 +2,23 @@
 
 #include "kernels/elementwise/floating.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 
 namespace filigree {
 namespace {
 
 template <class T>
 void update(const AdamW::Arguments& a) {
+  const double* factors = a.factors.data<double>();
+  if (std::isnan(factors[kGradientScale])) return;
   const T beta1 = static_cast<T>(a.beta1), beta2 = static_cast<T>(a.beta2);
   // 1 - beta is taken in f64: in f32, 1 - 0.999 has lost three digits.
   const T gain1 = static_cast<T>(1 - a.beta1), gain2 = static_cast<T>(1 - a.beta2);
-  const T correction1 = static_cast<T>(1 - std::pow(a.beta1, static_cast<double>(a.step)));
-  const T correction2 = static_cast<T>(1 - std::pow(a.beta2, static_cast<double>(a.step)));
-  const T rate = static_cast<T>(a.rate), eps = static_cast<T>(a.eps);
-  const T decay = static_cast<T>(a.decay), gradient_scale = static_cast<T>(a.gradient_scale);
+  const T correction1 = static_cast<T>(factors[kCorrection1]);
+  const T correction2 = static_cast<T>(factors[kCorrection2]);
+  const T rate = static_cast<T>(factors[kRate]), eps = static_cast<T>(a.eps);
+  const T decay = static_cast<T>(a.decay);
+  const T gradient_scale = static_cast<T>(factors[kGradientScale]);
   T *w = a.w_N.data<T>(), *m = a.m_N.data<T>(), *v = a.v_N.data<T>();
   const T* g = a.g_N.data<T>();
   for (std::int64_t n = 0; n < a.w_N.numel(); ++n) {

@@ -1,5 +1,6 @@
 // The cases of `filigree bench kernels`: every op at a shape of training, large enough to leave the
 // caches where memory is what limits it.
+#include <array>
 #include <cmath>
 
 #include "kernels/activation/sigmoid_gate.hpp"
@@ -14,6 +15,7 @@
 #include "kernels/matmul/matmul.hpp"
 #include "kernels/norm/rms_norm.hpp"
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 #include "kernels/random/normal_fill.hpp"
 #include "kernels/rope/rope.hpp"
 #include "launch/commands/bench_kernels_suite.hpp"
@@ -235,11 +237,24 @@ void add_adamw(KernelSuite& suite) {
         a.w_N = t.values(shape, DType::f32), a.g_N = t.values(shape, DType::f32);
         a.m_N = t.zeros(shape, DType::f32), a.v_N = t.zeros(shape, DType::f32);
         a.compute_N = t.zeros(shape, DType::bf16);
-        a.rate = 1e-3, a.decay = 0.1;
+        a.factors =
+            t.given(Tensor::from<double>({kUpdateFactors}, std::array{1e-3, 1.0, 0.1, 0.05}));
+        a.decay = 0.1;
         return a;
       },
       [](const AdamW::Arguments& a) {
         return std::vector{a.w_N, a.m_N, a.v_N, a.compute_N};
+      });
+  suite.add<UpdateFactors>(
+      "2 groups", DType::f32, true,
+      [](const CaseTensors& t) {
+        const auto scalars = [&](std::int64_t count) { return t.zeros({count}, DType::f64); };
+        return UpdateFactors::Arguments{scalars(1), scalars(3),
+                                        scalars(1), t.zeros({1}, DType::i64),
+                                        scalars(2), scalars(2 * kUpdateFactors)};
+      },
+      [](const UpdateFactors::Arguments& a) {
+        return std::vector{a.norms, a.factors};
       });
 }
 
@@ -265,6 +280,7 @@ void add_elementwise(KernelSuite& suite, DType dtype) {
       [=](const CaseTensors& t) {
         Dropout::Arguments a;
         a.x_TD = tensor(t), a.y_TD = tensor(t), a.rate = 0.1;
+        a.stream = t.zeros({1}, DType::i64);
         return a;
       },
       [](const Dropout::Arguments& a) { return std::vector{a.y_TD}; });

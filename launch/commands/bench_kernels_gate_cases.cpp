@@ -238,6 +238,13 @@ void add_teacher(KernelSuite& suite, const GateData& d) {
         return std::vector{a.teacher_BHRM, a.weight_BHR};
       });
   if (d.dtype != DType::f32) return;
+  suite.add<CountGroupPairs>(
+      kSampledShape, d.dtype, true,
+      [] {
+        return CountGroupPairs::Arguments{grid(), GateData::sampled(),
+                                          Tensor::zeros({2}, DType::i64)};
+      },
+      [](const CountGroupPairs::Arguments&) { return std::vector<Tensor>{}; });
   suite.add<DistillLoss>(
       kSampledShape, d.dtype, true,
       [=](const CaseTensors& t) {

@@ -126,7 +126,7 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
 }
 
 Variable dropout(Tape& tape, const Variable& x, double rate, std::uint64_t seed,
-                 std::uint64_t stream, std::int64_t first_row) {
+                 const Tensor& stream, std::int64_t first_row) {
   if (rate == 0.0) return x;
   check_not_partial("dropout", x);
   ExecutionContext& execution = tape.execution();

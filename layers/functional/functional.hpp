@@ -50,10 +50,10 @@ Variable swiglu(Tape& tape, const Variable& gate_TF, const Variable& up_TF);
 Variable sigmoid_gate(Tape& tape, const Variable& x_TF, const Variable& gate_TF);
 Variable add(Tape& tape, const Variable& a, const Variable& b);
 
-// A no-op at rate 0. first_row: the global index of x's first row; stream: distinct for every use
-// in a step.
+// A no-op at rate 0. first_row: the global index of x's first row; stream: i64 [1], distinct for
+// every use in a step.
 Variable dropout(Tape& tape, const Variable& x_TD, double rate, std::uint64_t seed,
-                 std::uint64_t stream, std::int64_t first_row);
+                 const Tensor& stream, std::int64_t first_row);
 
 // o = softmax(scale q k^T + bias) v per head, over the keys that the pattern lets each query read;
 // q, k, v, o and bias placed alike (no partial, no replicated). bias: [B,H,N,J] beside the

@@ -114,7 +114,8 @@ Variable AdaptiveMechanism::gate_input(const Variable& x) const {
 // In the warm-up the chosen blocks are all blocks and their gate has no say: one that knows little
 // would hinder the model. (A head gate multiplies from the start.)
 double AdaptiveMechanism::bias_strength(const BatchInfo& batch) const {
-  return soft_ ? ramp_progress(config_, batch) : 0.0;
+  if (!soft_ || !batch.training) return soft_ ? 1.0 : 0.0;
+  return batch.step.decide([this](std::int64_t step) { return ramp_progress(config_, step); });
 }
 
 AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& z,
@@ -124,7 +125,7 @@ AdaptiveMechanism::Choice AdaptiveMechanism::choose(Tape& tape, const Variable& 
   Choice choice;
   const Tensor dense_heads = execution.upload(dense_heads_H_);
   choice.inputs = {.scores_BHNM = z.value(),
-                   .budget = budget_.choice(grid, dense_heads_H_.defined(), batch),
+                   .budget = budget_.choice(execution, grid, dense_heads_H_.defined(), batch),
                    .dense_heads_H = dense_heads,
                    .head_scores_NH = heads.defined() ? heads.value() : Tensor()};
   choice.lists = choose_blocks(execution, grid, choice.inputs);

@@ -26,8 +26,8 @@ Tensor random_scores(ExecutionContext& execution, const BatchInfo& batch, const 
     for (std::int64_t h = 0; h < grid.heads; ++h)
       dispatch<NormalFill>({.x_RC = part_of(scores, b * grid.heads + h, {1, cells}),
                             .seed = batch.seed,
-                            .stream = hash_text(str("random choice ", layer, ' ', batch.step, ' ',
-                                                    first_sequence + b, ' ', first_head + h)),
+                            .stream = hash_text(str("random choice ", layer, ' ', batch.step.once(),
+                                                    ' ', first_sequence + b, ' ', first_head + h)),
                             .global_columns = cells},
                            execution);
   return scores;
@@ -132,14 +132,14 @@ BlockLists choose_as_many(ExecutionContext& execution, const Tensor& scores, con
 BaselineChoices baseline_choices(ExecutionContext& execution, const AttentionInput& input,
                                  const BlockGrid& grid, const BlockLists& lists, std::int64_t layer,
                                  std::int64_t first_head) {
-  const auto work = execution.work;
+  const WorkMark before = execution.mark_work();
   const DType dtype = accumulation_dtype(input.q_THK.value().dtype());
   const BaselineChoices choices{
       choose_as_many(execution,
                      random_scores(execution, input.batch, grid, dtype, layer, first_head), grid,
                      lists),
       choose_as_many(execution, mean_pooled_scores(execution, input, grid, dtype), grid, lists)};
-  execution.work = work;
+  execution.forget_work_since(before);
   return choices;
 }
 

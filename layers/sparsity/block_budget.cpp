@@ -1,12 +1,12 @@
 #include "layers/sparsity/block_budget.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 namespace filigree {
 
-double ramp_progress(const SparsityConfig& config, const BatchInfo& batch) {
-  if (!batch.training) return 1.0;
-  const std::int64_t past = batch.step - config.warmup_steps;
+double ramp_progress(const SparsityConfig& config, std::int64_t step) {
+  const std::int64_t past = step - config.warmup_steps;
   if (past <= 0) return 0.0;
   return past >= config.ramp_steps
              ? 1.0
@@ -61,11 +61,30 @@ std::vector<std::int32_t> BlockBudget::reference_budgets(double progress) const 
   return budgets;
 }
 
-BlockBudget::Choice BlockBudget::choice(const BlockGrid& grid, bool has_dense_heads,
-                                        const BatchInfo& batch) const {
-  const double progress = ramp_progress(config_, batch);
+BlockBudget::Choice BlockBudget::choice(const ExecutionContext& execution, const BlockGrid& grid,
+                                        bool has_dense_heads, const BatchInfo& batch) const {
+  // Budgets do not consider documents.
+  const auto at = [this, grid = without_documents(grid), has_dense_heads,
+                   training = batch.training](std::int64_t step) {
+    return choice_at(training ? ramp_progress(config_, step) : 1.0, grid, has_dense_heads);
+  };
+  const auto decided = batch.step.decide([at](std::int64_t step) {
+    const Choice choice = at(step);
+    return std::tuple(choice.rule, choice.threshold, choice.head_threshold, choice.capacity);
+  });
   Choice choice;
-  choice.head_threshold = progress * config_.head_threshold;
+  std::tie(choice.rule, choice.threshold, choice.head_threshold, choice.capacity) = decided;
+  if (choice.rule == SelectionRule::top_k)
+    choice.budgets_N =
+        batch.step.data(execution, [at](std::int64_t step) { return at(step).budgets_N; });
+  return choice;
+}
+
+// Of a step at which the ramp has come so far.
+BlockBudget::Choice BlockBudget::choice_at(double progress, const BlockGrid& grid,
+                                           bool has_dense_heads) const {
+  Choice choice;
+  if (config_.head_gate) choice.head_threshold = progress * config_.head_threshold;
   if (config_.selection == "threshold" && progress > 0.0) {
     choice.rule = SelectionRule::threshold;
     choice.threshold = progress * config_.threshold;

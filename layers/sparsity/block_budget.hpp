@@ -22,14 +22,16 @@ class BlockBudget {
   struct Choice {
     SelectionRule rule = SelectionRule::top_k;
     double threshold = 0.0;
-    double head_threshold = 0.0;  // of the head gate, rising with the ramp
-    Tensor budgets_N;             // i32
+    double head_threshold = 0.0;  // of the head gate, rising with the ramp; 0 without one
+    Tensor budgets_N;             // i32, in the context's memory
     std::int64_t capacity = 0;    // J that holds every list
   };
   // `grid` may continue a sequence (query_offset).
-  Choice choice(const BlockGrid& grid, bool has_dense_heads, const BatchInfo& batch) const;
+  Choice choice(const ExecutionContext& execution, const BlockGrid& grid, bool has_dense_heads,
+                const BatchInfo& batch) const;
 
  private:
+  Choice choice_at(double progress, const BlockGrid& grid, bool has_dense_heads) const;
   BlockGrid reference_grid() const;
   std::vector<std::int32_t> reference_budgets(double progress) const;
 
@@ -39,8 +41,8 @@ class BlockBudget {
   std::vector<std::int32_t> target_;
 };
 
-// From 0, everything is read, at the end of the warm-up to 1, the target, at the end of the ramp; 1
-// outside training.
-double ramp_progress(const SparsityConfig& config, const BatchInfo& batch);
+// At a step of training, from 0, everything is read, at the end of the warm-up to 1, the target, at
+// the end of the ramp.
+double ramp_progress(const SparsityConfig& config, std::int64_t step);
 
 }  // namespace filigree

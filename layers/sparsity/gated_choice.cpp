@@ -1,6 +1,8 @@
 #include "layers/sparsity/gated_choice.hpp"
 
+#include <array>
 #include <cmath>
+#include <functional>
 
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/gate/gate_statistics.hpp"
@@ -16,17 +18,20 @@ namespace {
 // asking the others: rows that could teach, were every sequence one document and had attention left
 // them some mass.
 void add_to_objective(Tape& tape, const DistillTerm& term, const BlockGrid& grid,
-                      const Tensor& groups, const BatchInfo& batch, std::int64_t sparse_heads,
-                      double weight) {
-  BlockGrid plain = grid;
-  plain.document_begin_T = Tensor();
-  std::int64_t teaching = 0;
-  for (const std::int32_t n : groups.span<std::int32_t>())
-    teaching += group_blocks(plain, 0, n).candidates.size() >= 2;
+                      const std::function<Tensor(std::int64_t)>& groups_at, const BatchInfo& batch,
+                      std::int64_t sparse_heads, double weight) {
   const std::int64_t sequences = batch.global_batch == 0 ? batch.batch : batch.global_batch;
-  const std::int64_t rows = std::max<std::int64_t>(1, teaching * sparse_heads * sequences);
+  const auto share_at = [groups_at, plain = without_documents(grid),
+                         rows_per_group = sparse_heads * sequences, weight](std::int64_t step) {
+    const Tensor groups = groups_at(step);
+    std::int64_t teaching = 0;
+    for (const std::int32_t n : groups.span<std::int32_t>())
+      teaching += group_blocks(plain, 0, n).candidates.size() >= 2;
+    const std::int64_t rows = std::max<std::int64_t>(1, teaching * rows_per_group);
+    return Tensor::from<double>({1}, std::array{weight / static_cast<double>(rows)});
+  };
   const Tensor seed = tape.execution().empty(term.total.shape(), term.total.dtype());
-  dispatch<Scale>({.x = term.total, .y = seed, .factor = weight / static_cast<double>(rows)},
+  dispatch<Scale>({.x = term.total, .y = seed, .by = batch.step.data(tape.execution(), share_at)},
                   tape.execution());
   tape.add_objective(term.loss, seed);
 }
@@ -97,16 +102,20 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   if (!teaches && !batch.statistics) return;
   const auto first = static_cast<std::int64_t>(
       std::floor(comparison.skipped_share * static_cast<double>(grid.groups())));
-  const Tensor groups = sampled_groups(grid, config.distill_share, batch.step, first);
+  const auto groups_at = [groups = grid.groups(), share = config.distill_share,
+                          first](std::int64_t step) {
+    return sampled_groups(groups, share, step, first);
+  };
+  const Tensor groups = batch.step.data(execution, groups_at);
   LayerStatistics statistics;
-  WorkLog work = execution.work;  // without what is only measured
+  WorkMark work = execution.mark_work();  // without what is only measured
   const GateTeacher teacher = make_teacher(execution, input, grid, groups, inputs.dense_heads_H,
                                            batch.statistics ? &statistics : nullptr);
   const DistillTerm term = distill_loss(tape, z, teacher, grid);
   if (teaches)
-    add_to_objective(tape, term, grid, groups, batch, comparison.sparse_heads,
+    add_to_objective(tape, term, grid, groups_at, batch, comparison.sparse_heads,
                      config.distill_weight);
-  if (teaches) work = execution.work;
+  if (teaches) work = execution.mark_work();
   if (!batch.statistics) return;
   add_recall(execution, input, grid, pattern.lists, teacher, comparison, statistics);
   observe_pattern(execution, input.shape, grid, pattern, statistics);
@@ -115,7 +124,7 @@ void compare_with_dense(Tape& tape, const AttentionInput& input, const Variable&
   statistics.divergence_rows = sum_of(execution, term.total);
   statistics.divergence = sum_of(execution, term.loss.value()) * statistics.divergence_rows;
   batch.statistics->at(static_cast<std::size_t>(comparison.layer)) = statistics;
-  execution.work = work;
+  execution.forget_work_since(work);
 }
 
 }  // namespace filigree

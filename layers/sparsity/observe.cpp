@@ -44,12 +44,12 @@ BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin,
   return grid;
 }
 
-Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step, std::int64_t first) {
-  const std::int64_t groups = grid.groups() - first;
+Tensor sampled_groups(std::int64_t groups, double share, std::int64_t step, std::int64_t first) {
+  const std::int64_t compared = groups - first;
   const std::int64_t stride =
-      std::clamp<std::int64_t>(std::llround(1.0 / share), 1, std::max<std::int64_t>(1, groups));
+      std::clamp<std::int64_t>(std::llround(1.0 / share), 1, std::max<std::int64_t>(1, compared));
   std::vector<std::int32_t> sampled;
-  for (std::int64_t n = step % stride; n < groups; n += stride)
+  for (std::int64_t n = step % stride; n < compared; n += stride)
     sampled.push_back(static_cast<std::int32_t>(first + n));
   return Tensor::from<std::int32_t>({static_cast<std::int64_t>(sampled.size())}, sampled);
 }
@@ -61,7 +61,7 @@ GateTeacher make_teacher(ExecutionContext& execution, const AttentionInput& inpu
   const DType dtype = accumulation_dtype(q.dtype());
   const Shape rows{grid.batch, grid.heads, groups.numel()};
   GateTeacher teacher;
-  teacher.groups_R = execution.upload(groups);
+  teacher.groups_R = groups;
   teacher.teacher_BHRM =
       execution.empty({grid.batch, grid.heads, groups.numel(), grid.key_blocks()}, dtype);
   teacher.weight_BHR = execution.empty(rows, dtype);
@@ -116,7 +116,7 @@ void observe_pattern(ExecutionContext& execution, const AttentionShape& shape,
 
 void observe(ExecutionContext& execution, const AttentionInput& input,
              const AttentionPattern& pattern, const SparsityConfig& config, std::int64_t layer) {
-  const WorkLog before = execution.work;  // measuring is no work of the model
+  const WorkMark before = execution.mark_work();  // measuring is no work of the model
   LayerStatistics statistics;
   const BlockLists& lists = pattern.lists;
   const BlockGrid read =
@@ -124,9 +124,11 @@ void observe(ExecutionContext& execution, const AttentionInput& input,
   observe_pattern(execution, input.shape, read, pattern, statistics);
   const BlockGrid grid =
       grid_of(input.shape, pattern.document_begin_T, config.query_group, config.key_block);
-  make_teacher(execution, input, grid, sampled_groups(grid, config.distill_share, input.batch.step),
+  make_teacher(execution, input, grid,
+               execution.upload(
+                   sampled_groups(grid.groups(), config.distill_share, input.batch.step.once())),
                {}, &statistics);
-  execution.work = before;
+  execution.forget_work_since(before);
   input.batch.statistics->at(static_cast<std::size_t>(layer)) = statistics;
 }
 

@@ -11,11 +11,10 @@ namespace filigree {
 BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin_T,
                   std::int64_t query_group, std::int64_t key_block);
 
-// The groups that are compared with the dense map at a step: every round(1 / share)-th, the first
-// of them moving from step to step; none before `first`. At least one where there are groups from
-// there on. i32 [R].
-Tensor sampled_groups(const BlockGrid& grid, double share, std::int64_t step,
-                      std::int64_t first = 0);
+// Of `groups`, those that are compared with the dense map at a step: every round(1 / share)-th, the
+// first of them moving from step to step; none before `first`. At least one where there are groups
+// from there on. i32 [R].
+Tensor sampled_groups(std::int64_t groups, double share, std::int64_t step, std::int64_t first = 0);
 
 // The oracle of those groups: what dense attention gives to each block. Streamed; q and k after
 // position embedding. With `statistics`, entropy and largest logit are added to it.

@@ -100,7 +100,7 @@ Variable SeerMechanism::attend(Tape& tape, const AttentionInput& input) const {
   grid.block_causal = true;
   const Variable z = scores(tape, input, grid);
   const ChoiceInputs inputs{.scores_BHNM = z.value(),
-                            .budget = budget_.choice(grid, false, input.batch),
+                            .budget = budget_.choice(tape.execution(), grid, false, input.batch),
                             .dense_heads_H = {},
                             .head_scores_NH = {}};
   pattern.lists = choose_blocks(tape.execution(), grid, inputs);

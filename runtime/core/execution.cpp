@@ -5,18 +5,30 @@
 namespace filigree {
 
 void ExecutionContext::settle_work() {
-  const std::vector<UncountedWork> items = std::exchange(uncounted, {});
-  if (items.empty()) return;
-  const auto size = static_cast<std::int64_t>(items.size());
-  const Tensor gathered = empty({size, 2}, DType::i64);
-  for (std::int64_t i = 0; i < size; ++i)
-    copy(items[static_cast<std::size_t>(i)].pairs, gathered.rows(i, i + 1));
-  const Tensor counts = download(gathered);  // waits once
-  const auto* count = counts.data<std::int64_t>();
-  for (const UncountedWork& item : items) {
-    work[item.part].work += Work{item.flops_per_pair * count[0], item.flops_per_pair * count[1], 0};
-    count += 2;
+  const UncountedWork later = std::exchange(uncounted, {});
+  Tensor counts;
+  for (std::size_t i = 0; i < later.items.size(); ++i) {
+    constexpr auto kRows = static_cast<std::size_t>(UncountedWork::kPerTensor);
+    if (i % kRows == 0) counts = download(later.pairs[i / kRows]);
+    const auto* count = counts.data<std::int64_t>() + i % kRows * 2;
+    const auto& [part, flops] = later.items[i];
+    work[part].work += Work{flops * count[0], flops * count[1], 0};
   }
+}
+
+Tensor ExecutionContext::count_later(WorkPart part, std::int64_t flops_per_pair) {
+  const auto index = static_cast<std::int64_t>(uncounted.items.size());
+  const std::int64_t row = index % UncountedWork::kPerTensor;
+  uncounted.pairs.resize(static_cast<std::size_t>(index / UncountedWork::kPerTensor + 1));
+  Tensor& pairs = uncounted.pairs.back();
+  if (!pairs.defined()) pairs = empty({UncountedWork::kPerTensor, 2}, DType::i64);
+  uncounted.items.push_back({part, flops_per_pair});
+  return pairs.rows(row, row + 1).view({2});
+}
+
+void ExecutionContext::forget_work_since(const WorkMark& mark) {
+  work = mark.work;
+  uncounted.items.resize(mark.uncounted);
 }
 
 Tensor ExecutionContext::zeros(const Shape& shape, DType dtype, MemoryUse use) const {

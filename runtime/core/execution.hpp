@@ -62,31 +62,48 @@ struct WorkLog {
   }
 };
 
-// Work of attention whose lists are on an accelerator: operations per pair, and where the number of
-// pairs that were read, and of those that could have been, will be found (kernels/attention/
-// pair_count.hpp).
+// Work that follows from what is on an accelerator: operations per query-key pair, and where the
+// number of pairs that were read, and of those that could have been, will be found.
 struct UncountedWork {
-  WorkPart part = WorkPart::attention;
-  std::int64_t flops_per_pair = 0;
-  Tensor pairs;  // i64 [2]
+  struct Item {
+    WorkPart part = WorkPart::other;
+    std::int64_t flops_per_pair = 0;
+  };
+  static constexpr std::int64_t kPerTensor = 256;  // one copy brings so many to the host
+  std::vector<Item> items;
+  std::vector<Tensor> pairs;  // i64 [kPerTensor, 2] each: item i has row i of all of them
+};
+
+// What a context had counted at some moment.
+struct WorkMark {
+  WorkLog work;
+  std::size_t uncounted = 0;
 };
 
 struct ExecutionContext {
   Device device;
   std::shared_ptr<Allocator> allocator = host_allocator();
-  std::shared_ptr<Stream> stream;  // of an accelerator; null on the CPU, whose kernels run at once
-  int num_threads = 1;             // OpenMP threads this rank may use
-  bool deterministic = true;       // kernels that cannot promise run-to-run identical bits reject
+  // Of an accelerator; null on the CPU, whose kernels run at once and where host memory is all.
+  std::shared_ptr<Stream> stream;
+  std::shared_ptr<CachingAllocator> pinned;   // host memory that copies are enqueued from
+  std::shared_ptr<Allocator> step_allocator;  // an arena of `allocator`, for work that is captured
+  int num_threads = 1;                        // OpenMP threads this rank may use
+  bool deterministic = true;  // kernels that cannot promise run-to-run identical bits reject
   // Op name -> implementation name, to force one (tests, train.kernels, bench kernels); "*"
   // forces all.
   std::map<std::string, std::string, std::less<>> forced_kernels;
   WorkLog work;
-  std::vector<UncountedWork> uncounted;
+  UncountedWork uncounted;
 
   void reset_work() {
     work = {};
-    uncounted.clear();
+    uncounted = {};
   }
+  WorkMark mark_work() const { return {work, uncounted.items.size()}; }
+  // Forgets what was counted since, or is to be.
+  void forget_work_since(const WorkMark& mark);
+  // Where a kernel of `part` is to leave two numbers of pairs: i64 [2].
+  Tensor count_later(WorkPart part, std::int64_t flops_per_pair);
   // Adds what has not been counted to `work`. On an accelerator it waits for the work that was
   // enqueued before.
   void settle_work();
@@ -102,7 +119,8 @@ struct ExecutionContext {
   void copy(const Tensor& from, const Tensor& to) const;  // equal dtype and element count
 
   // Between host memory and this context's; a tensor that is where it should be is returned itself.
-  // An upload has read its host tensor on return, a download waits for all work enqueued before.
+  // An upload has read its host tensor on return, and waits for nothing; a download waits for all
+  // work enqueued before.
   Tensor upload(const Tensor& host, MemoryUse use = MemoryUse::workspace) const;
   Tensor download(const Tensor& tensor) const;
 };

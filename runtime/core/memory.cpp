@@ -47,12 +47,50 @@ CachingAllocator::CachingAllocator(std::unique_ptr<SystemMemory> system)
 
 CachingAllocator::~CachingAllocator() { trim(); }
 
+class CachingAllocator::Arena final : public Allocator {
+ public:
+  explicit Arena(std::shared_ptr<CachingAllocator> whole) : whole_(std::move(whole)) {}
+  ~Arena() override {
+    std::lock_guard lock(whole_->mutex_);
+    for (auto& [size, blocks] : kept_) {
+      std::vector<void*>& free = whole_->free_[size];
+      free.insert(free.end(), blocks.begin(), blocks.end());
+    }
+  }
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  Device device() const override { return whole_->device(); }
+  void* allocate(std::int64_t bytes, MemoryUse use) override {
+    return whole_->hand_out(kept_, bytes, use);
+  }
+  void release(void* block, std::int64_t bytes, MemoryUse use) noexcept override {
+    whole_->take_back(kept_, block, bytes, use);
+  }
+
+ private:
+  std::shared_ptr<CachingAllocator> whole_;
+  KeptBlocks kept_;
+};
+
+std::shared_ptr<Allocator> CachingAllocator::arena() {
+  return std::make_shared<Arena>(shared_from_this());
+}
+
 void* CachingAllocator::allocate(std::int64_t bytes, MemoryUse use) {
+  return hand_out(free_, bytes, use);
+}
+
+void CachingAllocator::release(void* block, std::int64_t bytes, MemoryUse use) noexcept {
+  take_back(free_, block, bytes, use);
+}
+
+void* CachingAllocator::hand_out(KeptBlocks& kept, std::int64_t bytes, MemoryUse use) {
   FILIGREE_CHECK(bytes >= 0, "negative size ", bytes);
   const std::int64_t size = rounded(bytes);
   std::lock_guard lock(mutex_);
   void* block = nullptr;
-  if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
+  if (auto found = kept.find(size); found != kept.end() && !found->second.empty()) {
     block = found->second.back();
     found->second.pop_back();
   } else {
@@ -75,10 +113,11 @@ void* CachingAllocator::allocate(std::int64_t bytes, MemoryUse use) {
   return block;
 }
 
-void CachingAllocator::release(void* block, std::int64_t bytes, MemoryUse use) noexcept {
+void CachingAllocator::take_back(KeptBlocks& kept, void* block, std::int64_t bytes,
+                                 MemoryUse use) noexcept {
   const std::int64_t size = rounded(bytes);
   std::lock_guard lock(mutex_);
-  free_[size].push_back(block);
+  kept[size].push_back(block);
   usage_[static_cast<std::size_t>(use)].live -= size;
   total_.live -= size;
 }

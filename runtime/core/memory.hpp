@@ -60,7 +60,8 @@ class SystemMemory {
 // be in the stream's queue. That is right as long as the next user works on the same stream, which
 // runs in order; work on another stream waits for an event, and whoever enqueues it keeps the
 // tensor until the event is recorded.
-class CachingAllocator final : public Allocator {
+class CachingAllocator final : public Allocator,
+                               public std::enable_shared_from_this<CachingAllocator> {
  public:
   explicit CachingAllocator(Device device);  // of the CPU
   explicit CachingAllocator(std::unique_ptr<SystemMemory> system);
@@ -79,7 +80,18 @@ class CachingAllocator final : public Allocator {
   // Gives every cached block back to the system.
   void trim();
 
+  // Another allocator of the same memory. Its blocks go to nobody else while it lives, not even
+  // back to the system: captured work, which is run again and again, holds their addresses. What
+  // runs between may use them through it, since the work writes them before it reads them; what
+  // must stay as it is has to come from elsewhere. Counted in this allocator's table.
+  std::shared_ptr<Allocator> arena();
+
  private:
+  class Arena;
+  using KeptBlocks = std::map<std::int64_t, std::vector<void*>>;  // by rounded size
+
+  void* hand_out(KeptBlocks& kept, std::int64_t bytes, MemoryUse use);
+  void take_back(KeptBlocks& kept, void* block, std::int64_t bytes, MemoryUse use) noexcept;
   void give_back_kept_blocks();
 
   struct Usage {
@@ -87,7 +99,7 @@ class CachingAllocator final : public Allocator {
   };
   std::unique_ptr<SystemMemory> system_;
   mutable std::mutex mutex_;
-  std::map<std::int64_t, std::vector<void*>> free_;  // by rounded size
+  KeptBlocks free_;
   std::array<Usage, kMemoryUses> usage_{};
   Usage total_, reserved_;
   std::int64_t system_allocations_ = 0;

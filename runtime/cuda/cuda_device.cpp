@@ -1,7 +1,10 @@
 #include "runtime/cuda/cuda_device.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstring>
+#include <utility>
 
 #include "runtime/cuda/cuda_check.hpp"
 
@@ -32,10 +35,51 @@ class CudaMemory final : public SystemMemory {
   int index_;
 };
 
+// Host memory that the GPU reads by itself while the host goes on.
+class PinnedMemory final : public SystemMemory {
+ public:
+  Device device() const override { return {}; }
+  void* take(std::int64_t bytes) override {
+    void* block = nullptr;
+    const cudaError_t result =
+        cudaHostAlloc(&block, static_cast<std::size_t>(bytes), cudaHostAllocDefault);
+    if (result == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    check_cuda(result, "cudaHostAlloc");
+    return block;
+  }
+  void give_back(void* block) noexcept override { cudaFreeHost(block); }
+};
+
+// A captured graph, with the pinned copies of what was uploaded into it.
+class CudaGraph final : public CapturedWork {
+ public:
+  CudaGraph(cudaGraph_t graph, std::vector<Tensor> uploaded) : uploaded_(std::move(uploaded)) {
+    const cudaError_t result = cudaGraphInstantiate(&graph_, graph, 0);
+    cudaGraphDestroy(graph);
+    check_cuda(result, "cudaGraphInstantiate");
+  }
+  ~CudaGraph() override { cudaGraphExecDestroy(graph_); }
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+
+  void launch(Stream& stream) override {
+    FILIGREE_CHECK_CUDA(cudaSetDevice(stream.device().index));
+    FILIGREE_CHECK_CUDA(cudaGraphLaunch(graph_, native(stream)));
+  }
+
+ private:
+  std::vector<Tensor> uploaded_;
+  cudaGraphExec_t graph_ = nullptr;
+};
+
 // Not the default stream: that one waits for all others.
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(int index, bool urgent = false) : index_(index) {
+  CudaStream(int index, std::shared_ptr<Allocator> pinned, bool urgent = false)
+      : index_(index), pinned_(std::move(pinned)) {
     make_current();
     int least = 0, greatest = 0;
     FILIGREE_CHECK_CUDA(cudaDeviceGetStreamPriorityRange(&least, &greatest));
@@ -53,6 +97,20 @@ class CudaStream final : public Stream {
     FILIGREE_CHECK_CUDA(
         cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, stream_));
   }
+  // Whether CUDA has read pageable memory when a copy from it returns depends on its size; what has
+  // been copied to pinned memory stays there until the stream was waited for.
+  void upload(const void* host, void* to, std::int64_t bytes) override {
+    constexpr std::int64_t kPiece = 4 << 20, kMostWaiting = 64 << 20;
+    for (std::int64_t begin = 0; begin < bytes; begin += kPiece) {
+      const std::int64_t size = std::min(kPiece, bytes - begin);
+      if (!capturing_ && waiting_bytes_ + size > kMostWaiting) synchronize();
+      staged_.push_back(Tensor::empty({size}, DType::u8, pinned_, MemoryUse::data));
+      waiting_bytes_ += size;
+      std::memcpy(staged_.back().raw(), static_cast<const std::byte*>(host) + begin,
+                  static_cast<std::size_t>(size));
+      copy(staged_.back().raw(), static_cast<std::byte*>(to) + begin, size);
+    }
+  }
   void fill(void* to, std::uint8_t byte, std::int64_t bytes) override {
     make_current();
     FILIGREE_CHECK_CUDA(cudaMemsetAsync(to, byte, static_cast<std::size_t>(bytes), stream_));
@@ -60,14 +118,39 @@ class CudaStream final : public Stream {
   void synchronize() override {
     make_current();
     FILIGREE_CHECK_CUDA(cudaStreamSynchronize(stream_));
+    staged_.clear();
+    waiting_bytes_ = 0;
+  }
+  // Relaxed: what other threads do, and memory that is allocated meanwhile, are no part of it.
+  void begin_capture() override {
+    synchronize();
+    FILIGREE_CHECK_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed));
+    capturing_ = true;
+  }
+  std::unique_ptr<CapturedWork> end_capture() override {
+    make_current();
+    capturing_ = false;
+    waiting_bytes_ = 0;
+    std::vector<Tensor> uploaded = std::exchange(staged_, {});
+    cudaGraph_t graph = nullptr;
+    FILIGREE_CHECK_CUDA(cudaStreamEndCapture(stream_, &graph));
+    return std::make_unique<CudaGraph>(graph, std::move(uploaded));
   }
 
  private:
   void make_current() const { FILIGREE_CHECK_CUDA(cudaSetDevice(index_)); }
 
   int index_;
+  std::shared_ptr<Allocator> pinned_;
   cudaStream_t stream_ = nullptr;
+  bool capturing_ = false;
+  std::vector<Tensor> staged_;  // since the stream was waited for, or in this capture
+  std::int64_t waiting_bytes_ = 0;
 };
+
+std::shared_ptr<CachingAllocator> pinned_allocator() {
+  return std::make_shared<CachingAllocator>(std::make_unique<PinnedMemory>());
+}
 
 std::string bus_text(const cudaDeviceProp& properties) {
   std::array<char, 32> text{};
@@ -115,13 +198,16 @@ ExecutionContext make_cuda_context(int index) {
     throw UserError(str("GPU ", index, ", ", device.name, ": ", problem));
   ExecutionContext context;
   context.device = {DeviceKind::cuda, index};
-  context.stream = std::make_shared<CudaStream>(index);
-  context.allocator = std::make_shared<CachingAllocator>(std::make_unique<CudaMemory>(index));
+  context.pinned = pinned_allocator();
+  context.stream = std::make_shared<CudaStream>(index, context.pinned);
+  const auto memory = std::make_shared<CachingAllocator>(std::make_unique<CudaMemory>(index));
+  context.allocator = memory;
+  context.step_allocator = memory->arena();
   return context;
 }
 
 std::shared_ptr<Stream> make_communication_stream(int index) {
-  return std::make_shared<CudaStream>(index, true);
+  return std::make_shared<CudaStream>(index, pinned_allocator(), true);
 }
 
 CudaEvent::CudaEvent(const Stream& stream) {

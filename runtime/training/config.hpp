@@ -47,6 +47,7 @@ struct TrainConfig {
   std::int64_t validation_tokens = 0;   // 0: the whole validation split
   std::int64_t max_skipped_steps = 10;  // non-finite steps in a row before the run stops
   double collective_timeout = 300.0;    // seconds
+  std::string cuda_graph = "auto";      // auto | true | false: capture steps and launch them again
   int threads = 0;      // OpenMP threads per rank; 0: the cores of the host shared out
   std::string kernels;  // "op=implementation,..." to force kernels
 };

@@ -1,9 +1,9 @@
 #include "runtime/training/optimizer.hpp"
 
-#include <cmath>
-#include <limits>
+#include <array>
 
 #include "kernels/optimizer/adamw.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 #include "runtime/training/ownership.hpp"
 
 namespace filigree {
@@ -44,6 +44,15 @@ std::vector<ParameterRun> parameter_runs(const ParameterStore& store,
   return runs;
 }
 
+StepTotals::StepTotals(ExecutionContext& context)
+    : all_(context.zeros({6}, DType::f64, MemoryUse::optimizer)) {}
+
+StepTotals::Values StepTotals::read(const ExecutionContext& context) const {
+  const Tensor host = context.download(all_);
+  const auto values = host.span<double>();
+  return {.loss = values[0], .model_norm = values[4], .gate_norm = values[5]};
+}
+
 AdamWOptimizer::AdamWOptimizer(const OptimizerConfig& config, const ParameterStore& store,
                                ExecutionContext& context)
     : config_(config), store_(store) {
@@ -53,11 +62,30 @@ AdamWOptimizer::AdamWOptimizer(const OptimizerConfig& config, const ParameterSto
   const Tensor& gradient = store.gradient();
   m_ = context.zeros(gradient.shape(), gradient.dtype(), MemoryUse::optimizer);
   v_ = context.zeros(gradient.shape(), gradient.dtype(), MemoryUse::optimizer);
+  updates_ = context.zeros({1}, DType::i64, MemoryUse::optimizer);
 }
 
-void AdamWOptimizer::update(double learning_rate, const ModelAndGates& gradient_scale,
+std::int64_t AdamWOptimizer::updates(const ExecutionContext& context) const {
+  return *context.download(updates_).data<std::int64_t>();
+}
+
+void AdamWOptimizer::set_updates(std::int64_t updates, const ExecutionContext& context) {
+  context.copy(Tensor::from<std::int64_t>({1}, std::array{updates}), updates_);
+}
+
+void AdamWOptimizer::update(const Tensor& learning_rate, const StepTotals& totals,
                             ExecutionContext& context) {
-  ++updates_;
+  const Tensor factors = context.empty({2, kUpdateFactors}, DType::f64);
+  dispatch<UpdateFactors>({.loss = totals.loss(),
+                           .squares = totals.squares(),
+                           .rate = learning_rate,
+                           .updates = updates_,
+                           .norms = totals.norms(),
+                           .factors = factors,
+                           .clip_norm = config_.clip_norm,
+                           .beta1 = config_.beta1,
+                           .beta2 = config_.beta2},
+                          context);
   const bool has_copy = !store_.compute().shares_storage_with(store_.master());
   for (const ParameterRun& run : runs_) {
     dispatch<AdamW>({.w_N = part(store_.master(), run),
@@ -65,46 +93,28 @@ void AdamWOptimizer::update(double learning_rate, const ModelAndGates& gradient_
                      .m_N = part(m_, run),
                      .v_N = part(v_, run),
                      .compute_N = has_copy ? part(store_.compute(), run) : Tensor(),
-                     .rate = learning_rate,
+                     .factors = factors.rows(run.gate, run.gate + 1),
                      .beta1 = config_.beta1,
                      .beta2 = config_.beta2,
                      .eps = config_.eps,
-                     .decay = run.flag ? config_.weight_decay : 0.0,
-                     .gradient_scale = run.gate ? gradient_scale.gates : gradient_scale.model,
-                     .step = updates_},
+                     .decay = run.flag ? config_.weight_decay : 0.0},
                     context);
   }
 }
 
-ModelAndGates gradient_norms(const ParameterStore& store, const Mesh& mesh,
-                             ExecutionContext& context) {
-  // Sums of squares of what this rank answers for, of the model and of the gates, and of what
-  // another rank does: the last only serves to notice a non-finite element wherever it appears.
-  enum Sum : std::int64_t { kModel, kGates, kOthers, kSums };
-  const Tensor sums = context.zeros(Shape{kSums}, DType::f64);
+void add_gradient_squares(const ParameterStore& store, const Mesh& mesh, const Tensor& squares,
+                          ExecutionContext& context) {
+  // What another rank answers for only serves to notice a non-finite element wherever it appears.
+  enum Sum : std::int64_t { kModel, kGates, kOthers };
   const auto runs = parameter_runs(
       store, [&](const Parameter& parameter) { return counts_here(parameter, mesh); });
-  for (const ParameterRun& run : runs)
-    dispatch<SumSquares>({.x_N = part(store.gradient(), run),
-                          .sum = sums.flat(!run.flag  ? kOthers
-                                           : run.gate ? kGates
-                                                      : kModel,
-                                           Shape{1}),
-                          .accumulate = true},
-                         context);
-  const Tensor on_host = context.download(sums);
-  double* values = on_host.data<double>();
-  const bool bad = !std::isfinite(values[kModel] + values[kGates] + values[kOthers]);
-  if (bad) values[kModel] = values[kGates] = 0.0;
-  values[kOthers] = bad ? 1.0 : 0.0;
-  mesh.world().all_reduce(on_host);
-  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-  if (values[kOthers] > 0.0) return {kNaN, kNaN};
-  return {std::sqrt(values[kModel]), std::sqrt(values[kGates])};
-}
-
-double clip_scale(double norm, double clip_norm) {
-  return clip_norm > 0.0 && norm > clip_norm ? clip_norm / norm : 1.0;
+  for (const ParameterRun& run : runs) {
+    const Sum sum = !run.flag ? kOthers : run.gate ? kGates : kModel;
+    dispatch<SumSquares>(
+        {.x_N = part(store.gradient(), run), .sum = squares.rows(sum, sum + 1), .accumulate = true},
+        context);
+  }
+  mesh.world().all_reduce(squares);
 }
 
 }  // namespace filigree

@@ -91,7 +91,7 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
     engine_->parameters_loaded();
   else
     engine_->parameters_initialised();
-  engine_->optimizer().set_updates(state_.updates);
+  engine_->optimizer().set_updates(state_.updates, engine_->context());
   checkpoint_.reset();
   saver_.emplace(directory_->checkpoints(), mesh_.world(),
                  CheckpointSaver::Options{{config_.checkpoint.keep, config_.checkpoint.keep_every},
@@ -208,6 +208,8 @@ TrainingOutcome Trainer::run() {
   if (!config_.train.init_from.empty())
     log_->info("weights of step 0 from ", config_.train.init_from);
   if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
+  if (engine_->context().stream && !engine_->replay_refusal().empty())
+    log_->info("steps are not captured as CUDA graphs: ", engine_->replay_refusal());
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer(),
                                   config_.checkpoint.background));
   LoaderSource source(data_->train, config_, mesh_, state_.step);
@@ -293,7 +295,7 @@ void Trainer::account(const StepResult& result) {
   ++state_.step;
   state_.samples += config_.train.batch;
   state_.tokens += config_.train.batch * config_.model.sequence;
-  state_.updates = engine_->optimizer().updates();
+  if (!result.skipped) ++state_.updates;
   state_.skipped_in_a_row = result.skipped ? state_.skipped_in_a_row + 1 : 0;
 }
 

@@ -4,14 +4,16 @@
 #include <array>
 #include <cmath>
 
+#include "kernels/elementwise/elementwise.hpp"
+#include "runtime/core/trace.hpp"
 #include "runtime/training/agreement.hpp"
 #include "runtime/training/metrics.hpp"
 
 namespace filigree {
 namespace {
 
-double scalar(const Tensor& value, const ExecutionContext& context) {
-  return *context.download(value).to(DType::f64).data<double>();
+double tokens_per_step(const RunConfig& config) {
+  return static_cast<double>(config.train.batch * config.model.sequence);
 }
 
 Tensor scalar_like(const Tensor& like, double value, const ExecutionContext& context) {
@@ -29,6 +31,17 @@ const ParameterStore& materialised(ParameterStore& store, const RunConfig& confi
 }
 
 }  // namespace
+
+std::string capture_refusal(const RunConfig& config, const Mesh& mesh,
+                            const ExecutionContext& context) {
+  if (!context.stream) return "it runs on the CPU";
+  if (mesh.world().size() > 1)
+    return str("the ", mesh.world().size(), " ranks of the job exchange tensors through the host");
+  if (config.model.sigma_reparam != "none")
+    return str("model.sigma_reparam = ", config.model.sigma_reparam,
+               " brings norms of its weights to the host");
+  return "";
+}
 
 ShardRange batch_share(std::int64_t batch, const Mesh& mesh) {
   const int ranks = mesh.size(Axis::data);
@@ -61,7 +74,14 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       schedule_(config.schedule, config.optimizer.learning_rate, config.train.steps),
       model_(config.model, mesh, store_),
       optimizer_(config.optimizer, materialised(store_, config, context_), context_),
-      reducer_(mesh, store_.trained_variables(), store_.gradient(), {}) {
+      reducer_(mesh, store_.trained_variables(), store_.gradient(), {}),
+      totals_(context_) {
+  const std::string& wanted = config.train.cuda_graph;
+  if (wanted != "false") replay_refusal_ = capture_refusal(config, mesh, context_);
+  if (wanted == "true" && !replay_refusal_.empty())
+    throw UserError(str("train.cuda_graph = true, but a step cannot be captured: ", replay_refusal_,
+                        "; auto captures where it can be done"));
+  if (wanted != "false" && replay_refusal_.empty()) replay_.emplace(context_);
   if (start == Start::now) parameters_initialised();
 }
 
@@ -72,82 +92,114 @@ void TrainingEngine::parameters_initialised() {
 void TrainingEngine::parameters_loaded() { model_.weights_changed(WeightChange::loaded, context_); }
 
 StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure) {
-  StepResult result;
-  if (measure) result.layers.resize(static_cast<std::size_t>(config_.model.layers));
-  result.learning_rate = schedule_.rate(step);
+  take_batches(source);
+  const std::int64_t every = config_.train.check_lists;
+  Observation observation{.measures = measure, .compares = every > 0 && step % every == 0};
+  const auto enqueue = [&](const StepNumber& number) { enqueue_step(number, observation); };
+  if (!replay_)
+    enqueue(step);
+  else if (observation.measures || observation.compares)
+    replay_->run_once(step, enqueue);
+  else
+    replay_->run(step, enqueue);
 
-  const double loss_sum = accumulate_gradients(source, step, measure ? &result.layers : nullptr);
-  if (measure) result.layers = reduce_over_ranks(result.layers, mesh_);
-  result.loss = loss_over_ranks(loss_sum);
-  const ModelAndGates norms = gradient_norms(store_, mesh_, context_);
-  result.gradient_norm = std::hypot(norms.model, norms.gates);
-  result.skipped = !std::isfinite(result.loss) || !std::isfinite(result.gradient_norm);
-  if (!result.skipped) {
-    const double limit = config_.optimizer.clip_norm;
-    optimizer_.update(result.learning_rate,
-                      {clip_scale(norms.model, limit), clip_scale(norms.gates, limit)}, context_);
-    model_.weights_changed(WeightChange::updated, context_);
-  }
+  const StepTotals::Values totals = totals_.read(context_);
   context_.settle_work();
+  StepResult result;
+  result.loss = totals.loss / tokens_per_step(config_);
+  result.learning_rate = schedule_.rate(step);
+  result.gradient_norm = std::hypot(totals.model_norm, totals.gate_norm);
+  result.skipped = std::isnan(totals.model_norm);
+  if (measure) result.layers = reduce_over_ranks(observation.layers, mesh_);
   return result;
 }
 
-// Gradients of the mean loss over all tokens of the step, summed over ranks, in the store's
-// buffers. Returns this rank's sum of losses; what its layers did is added to `layers`.
-double TrainingEngine::accumulate_gradients(MicroBatchSource& source, std::int64_t step,
-                                            std::vector<LayerStatistics>* layers) {
-  const double tokens = static_cast<double>(config_.train.batch * config_.model.sequence);
-  const std::int64_t first_sample = (step - 1) * config_.train.batch;
-  const std::int64_t micro_steps = source.micro_batches();
-
-  store_.clear_gradients();
-  Tape tape(context_);
-  double loss_sum = 0.0;
-  std::string disagreement;
-  const std::int64_t every = config_.train.check_lists;
-  const bool check = every > 0 && step % every == 0;
-  std::vector<LayerStatistics> measured;
-  for (std::int64_t micro = 0; micro < micro_steps; ++micro) {
-    const TokenBatch batch = source.next();
-    BatchInfo info;
-    info.batch = batch.batch;
-    info.length = batch.length;
-    info.positions_T = sequential_positions(batch.batch, batch.length);
-    info.first_token = (batch.first_sample - first_sample) * batch.length;
-    info.seed = config_.train.seed;
-    info.step = step;
-    info.training = true;
-    info.global_batch = config_.train.batch;
-    if (check) info.disagreement = &disagreement;
-    if (layers) {
-      measured.assign(layers->size(), {});
-      info.statistics = &measured;
-    }
-    const Variable loss = model_.loss_sum(tape, batch.tokens_T, batch.targets_T, info);
-    loss_sum += scalar(loss.value(), context_);
-    // Sums are complete, and can travel, only once the last micro-step has added its share.
-    if (micro + 1 == micro_steps) reducer_.attach(tape);
-    tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens, context_));
-    if (layers) add_layers(*layers, measured);
+void TrainingEngine::take_batches(MicroBatchSource& source) {
+  batches_.clear();
+  for (std::int64_t micro = 0; micro < source.micro_batches(); ++micro)
+    batches_.push_back(source.next());
+  // Uploaded once, and before the step: its memory is not theirs.
+  for (const TokenBatch& batch : batches_) {
+    Tensor& positions = positions_[batch.batch];
+    if (!positions.defined())
+      positions = context_.upload(sequential_positions(batch.batch, batch.length), MemoryUse::data);
   }
-  reducer_.finish();
-  if (check)
-    agree(mesh_.world(), [&] {
-      if (!disagreement.empty())
-        throw UserError(str("step ", step, ": ", disagreement,
-                            "; nothing was updated: look for failing memory and for hosts of "
-                            "different processors, then resume"));
-    });
-  return loss_sum;
 }
 
-double TrainingEngine::loss_over_ranks(double local_sum) const {
-  const Tensor sum = Tensor::zeros(Shape{1}, DType::f64);
-  *sum.data<double>() = local_sum;
-  mesh_.on(Axis::data).all_reduce(sum);
+void TrainingEngine::enqueue_step(const StepNumber& step, Observation& observation) {
+  const TraceRange range("step");
+  totals_.clear(context_);
+  accumulate_gradients(step, observation);
+  check_agreement(step, observation);
   // The tensor ranks of a data rank computed the same loss; the first one's bits are everybody's.
-  mesh_.on(Axis::tensor).broadcast(sum, 0);
-  return *sum.data<double>() / static_cast<double>(config_.train.batch * config_.model.sequence);
+  mesh_.on(Axis::data).all_reduce(totals_.loss());
+  mesh_.on(Axis::tensor).broadcast(totals_.loss(), 0);
+  add_gradient_squares(store_, mesh_, totals_.squares(), context_);
+  const Tensor rate = step.data(context_, [this](std::int64_t number) {
+    return Tensor::from<double>({1}, std::array{schedule_.rate(number)});
+  });
+  optimizer_.update(rate, totals_, context_);
+  model_.weights_changed(WeightChange::updated, context_);
+}
+
+// Gradients of the mean loss over all tokens of the step, summed over ranks, in the store's
+// buffers, and this rank's sum of losses.
+void TrainingEngine::accumulate_gradients(const StepNumber& step, Observation& observation) {
+  if (observation.measures)
+    observation.layers.resize(static_cast<std::size_t>(config_.model.layers));
+  store_.clear_gradients();
+  Tape tape(context_);
+  const std::size_t micro_steps = step.decide([this](std::int64_t) { return batches_.size(); });
+  std::vector<LayerStatistics> measured;
+  for (std::size_t micro = 0; micro < micro_steps; ++micro) {
+    BatchInfo info;
+    info.step = step;
+    if (observation.compares) info.disagreement = &observation.disagreement;
+    if (observation.measures) {
+      measured.assign(observation.layers.size(), {});
+      info.statistics = &measured;
+    }
+    const Variable loss = micro_step_loss(tape, micro, std::move(info));
+    dispatch<Scale>({.x = loss.value(), .y = totals_.loss(), .accumulate = true}, context_);
+    // Sums are complete, and can travel, only once the last micro-step has added its share.
+    if (micro + 1 == micro_steps) reducer_.attach(tape);
+    const TraceRange range("backward");
+    tape.backward(loss, scalar_like(loss.value(), 1.0 / tokens_per_step(config_), context_));
+    if (observation.measures) add_layers(observation.layers, measured);
+  }
+  reducer_.finish();
+}
+
+// Sum of losses over the tokens of one micro-batch of the step.
+Variable TrainingEngine::micro_step_loss(Tape& tape, std::size_t micro, BatchInfo info) const {
+  const TraceRange range("forward");
+  const TokenBatch& batch = batches_[micro];
+  info.batch = batch.batch;
+  info.length = batch.length;
+  info.positions_T = positions_.at(batch.batch);
+  info.first_token = info.step.decide([this, micro](std::int64_t number) {
+    const std::int64_t first_sample = (number - 1) * config_.train.batch;
+    return (batches_[micro].first_sample - first_sample) * batches_[micro].length;
+  });
+  info.seed = config_.train.seed;
+  info.training = true;
+  info.global_batch = config_.train.batch;
+  const auto at_hand = [&](Tensor TokenBatch::*tensor) {
+    return info.step.data(context_,
+                          [this, micro, tensor](std::int64_t) { return batches_[micro].*tensor; });
+  };
+  return model_.loss_sum(tape, at_hand(&TokenBatch::tokens_T), at_hand(&TokenBatch::targets_T),
+                         info);
+}
+
+void TrainingEngine::check_agreement(const StepNumber& step, const Observation& observation) const {
+  if (!observation.compares) return;
+  agree(mesh_.world(), [&] {
+    if (!observation.disagreement.empty())
+      throw UserError(str("step ", step.once(), ": ", observation.disagreement,
+                          "; nothing was updated: look for failing memory and for hosts of "
+                          "different processors, then resume"));
+  });
 }
 
 }  // namespace filigree

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "data_pipeline/batch_loader.hpp"
@@ -14,6 +17,7 @@
 #include "runtime/training/config.hpp"
 #include "runtime/training/optimizer.hpp"
 #include "runtime/training/schedules.hpp"
+#include "runtime/training/step_replay.hpp"
 
 namespace filigree {
 
@@ -48,7 +52,9 @@ class TrainingEngine {
   // `measure`, the same on every rank, asks the attention layers what they did; it changes neither
   // loss nor gradients, but its kernels take time and count as work. Every train.check_lists steps
   // the tensor ranks compare which blocks they chose; where they differ, every rank throws the same
-  // AgreedError and nothing is updated. Collective.
+  // AgreedError and nothing is updated. Collective. On an accelerator everything is enqueued, or
+  // launched as it was captured from an earlier step, before this waits once for the result; steps
+  // that measure or compare are never captured, and wait where they must.
   StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
 
   // To be called once parameters have been loaded from a checkpoint, or stay as initialised.
@@ -62,11 +68,23 @@ class TrainingEngine {
   const AdamWOptimizer& optimizer() const { return optimizer_; }
   ExecutionContext& context() { return context_; }
   const Mesh& mesh() const { return mesh_; }
+  // Present where steps are captured; otherwise why they are not, "" where train.cuda_graph is
+  // false.
+  const std::optional<StepReplay>& replay() const { return replay_; }
+  const std::string& replay_refusal() const { return replay_refusal_; }
 
  private:
-  double accumulate_gradients(MicroBatchSource& source, std::int64_t step,
-                              std::vector<LayerStatistics>* layers);
-  double loss_over_ranks(double local_sum) const;
+  // What a step is asked for beside its update.
+  struct Observation {
+    bool measures = false, compares = false;
+    std::vector<LayerStatistics> layers = {};
+    std::string disagreement = {};  // the first that this rank found
+  };
+  void take_batches(MicroBatchSource& source);
+  void enqueue_step(const StepNumber& step, Observation& observation);
+  void accumulate_gradients(const StepNumber& step, Observation& observation);
+  Variable micro_step_loss(Tape& tape, std::size_t micro, BatchInfo info) const;
+  void check_agreement(const StepNumber& step, const Observation& observation) const;
 
   RunConfig config_;
   const Mesh& mesh_;
@@ -76,7 +94,16 @@ class TrainingEngine {
   LanguageModel model_;
   AdamWOptimizer optimizer_;
   GradientReducer reducer_;
+  StepTotals totals_;
+  std::vector<TokenBatch> batches_;           // of the step at hand
+  std::map<std::int64_t, Tensor> positions_;  // of micro-batches, by their rows
+  std::string replay_refusal_;
+  std::optional<StepReplay> replay_;
 };
+
+// Why steps of this run cannot be captured, or "".
+std::string capture_refusal(const RunConfig& config, const Mesh& mesh,
+                            const ExecutionContext& context);
 
 // The rows of every step's batch that this rank feeds. Throws UserError when some rank would have
 // none.

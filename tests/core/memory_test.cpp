@@ -156,6 +156,36 @@ TEST(CachingAllocator, GivesKeptBlocksBackBeforeItRunsOut) {
   allocator.release(other, 8000, MemoryUse::workspace);
 }
 
+TEST(CachingAllocator, AnArenaKeepsItsBlocksToItself) {
+  const auto allocator = std::make_shared<CachingAllocator>(Device{});
+  std::shared_ptr<Allocator> arena = allocator->arena();
+  void* const block = arena->allocate(1000, MemoryUse::workspace);
+  arena->release(block, 1000, MemoryUse::workspace);
+  void* const other = allocator->allocate(1000, MemoryUse::workspace);
+  EXPECT_NE(other, block);
+  allocator->trim();
+  EXPECT_EQ(allocator->reserved_bytes(), 2048);
+  void* const again = arena->allocate(1000, MemoryUse::activations);
+  EXPECT_EQ(again, block);
+  EXPECT_EQ(row_of(*allocator, "activations").live_bytes, 1024);
+  EXPECT_EQ(row_of(*allocator, "total").live_bytes, 2048);
+  EXPECT_EQ(allocator->system_allocations(), 2);
+  arena->release(again, 1000, MemoryUse::activations);
+  arena.reset();  // now everybody may have it
+  EXPECT_EQ(allocator->allocate(1000, MemoryUse::workspace), block);
+  allocator->release(block, 1000, MemoryUse::workspace);
+  allocator->release(other, 1000, MemoryUse::workspace);
+}
+
+// Blocks that an arena could hand out are not given back; those of the others are.
+TEST(CachingAllocator, AnArenaTakesWhatOthersDoNotUse) {
+  const auto allocator = std::make_shared<CachingAllocator>(std::make_unique<LittleMemory>());
+  const std::shared_ptr<Allocator> arena = allocator->arena();
+  allocator->release(allocator->allocate(6000, MemoryUse::workspace), 6000, MemoryUse::workspace);
+  arena->release(arena->allocate(8000, MemoryUse::workspace), 8000, MemoryUse::workspace);
+  EXPECT_THROW(allocator->allocate(6000, MemoryUse::workspace), UserError);
+}
+
 TEST(CachingAllocator, OutOfMemoryIsTheUsersError) {
   CachingAllocator allocator{Device{}};
   EXPECT_THROW(allocator.allocate(std::int64_t{1} << 60, MemoryUse::workspace), UserError);

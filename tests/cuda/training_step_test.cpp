@@ -9,36 +9,16 @@
 #include "runtime/training/generation.hpp"
 #include "tests/cuda/compared_run.hpp"
 #include "tests/cuda/fresh_gpu.hpp"
+#include "tests/cuda/trained_run.hpp"
 
 namespace filigree {
 namespace {
 
 using testing::compared_run;
 using testing::distance;
-using testing::SyntheticSource;
-
-struct TrainedRun {
-  std::vector<StepResult> steps;
-  WorkLog work;
-  Tensor before, parameters;  // on the host
-};
-
-TrainedRun train(const RunConfig& config, const ExecutionContext& context) {
-  const Mesh mesh(self_communicator("world"), {});
-  TrainingEngine engine(config, mesh, context);
-  SyntheticSource source(config, batch_share(config.train.batch, mesh));
-  TrainedRun run;
-  run.before = engine.context().download(engine.parameters().master()).clone();
-  for (std::int64_t step = 1; step <= config.train.steps; ++step)
-    run.steps.push_back(engine.step(source, step, step == config.train.steps));
-  run.work = engine.context().work;
-  run.parameters = engine.context().download(engine.parameters().master());
-  return run;
-}
-
-TrainedRun train_on_gpu(const RunConfig& config, std::uint64_t seed) {
-  return train(config, testing::fresh_gpu(seed));
-}
+using testing::train;
+using testing::train_on_gpu;
+using testing::TrainedRun;
 
 // Differences come from rounding alone: `tolerance` is relative to the loss.
 void expect_agreement(const RunConfig& config, double tolerance) {

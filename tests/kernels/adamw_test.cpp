@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
 #include "kernels/elementwise/floating.hpp"
+#include "kernels/optimizer/update_factors.hpp"
 #include "tests/harness/kernel_parity.hpp"
 
 namespace filigree::testing {
@@ -14,6 +16,12 @@ namespace {
 const std::vector<std::int64_t> kSizes = {0, 1, 7, 33, 16383, 16384, 16385, 40000};
 
 double positive(double z) { return z * z; }
+
+// Of update number `step`, with AdamW's own betas.
+Tensor factors(double rate, double scale, int step) {
+  return Tensor::from<double>(
+      {kUpdateFactors}, std::array{rate, scale, 1 - std::pow(0.9, step), 1 - std::pow(0.95, step)});
+}
 
 TEST(AdamW, MatchesTheReference) {
   for (const std::int64_t size : kSizes)
@@ -25,7 +33,8 @@ TEST(AdamW, MatchesTheReference) {
         a.g_N = source.input({size});
         a.m_N = source.updated("m", {size}, [](double z) { return 0.3 * z; });
         a.v_N = source.updated("v", {size}, positive);
-        a.rate = 0.01, a.decay = 0.1, a.gradient_scale = 0.7, a.step = 3;
+        a.factors = source.given(factors(0.01, 0.7, 3));
+        a.decay = 0.1;
         if (has_compute) a.compute_N = source.unchecked({size}, DType::bf16);
         return a;
       };
@@ -45,12 +54,11 @@ TEST(AdamW, FollowsTheFormulaForSeveralSteps) {
     a.m_N = context.zeros({kElements}, DType::f64);
     a.v_N = context.zeros({kElements}, DType::f64);
     a.compute_N = context.empty({kElements}, DType::bf16);
-    a.rate = 0.05, a.beta1 = 0.9, a.beta2 = 0.95, a.eps = 1e-8, a.decay = 0.1,
-    a.gradient_scale = 0.5;
+    a.beta1 = 0.9, a.beta2 = 0.95, a.eps = 1e-8, a.decay = 0.1;
     std::vector<double> w(a.w_N.data<double>(), a.w_N.data<double>() + kElements);
     std::vector<double> m(kElements, 0.0), v(kElements, 0.0);
     for (int step = 1; step <= 4; ++step) {
-      a.step = step;
+      a.factors = factors(0.05, 0.5, step);
       a.g_N = random_normal({kElements}, 10 + step);
       dispatch<AdamW>(a, context);
       for (int n = 0; n < kElements; ++n) {
@@ -79,7 +87,7 @@ TEST(AdamW, ComputeCopyOfFloatMastersIsTheirRounding) {
     a.m_N = context.zeros({100}, DType::f32);
     a.v_N = context.zeros({100}, DType::f32);
     a.compute_N = context.empty({100}, DType::bf16);
-    a.rate = 0.01;
+    a.factors = factors(0.01, 1.0, 1);
     const Tensor before = a.w_N.clone();
     dispatch<AdamW>(a, context);
     for (int n = 0; n < 100; ++n) {
@@ -88,6 +96,30 @@ TEST(AdamW, ComputeCopyOfFloatMastersIsTheirRounding) {
       // The first step moves by the rate, against the gradient.
       const float direction = a.g_N.data<float>()[n] > 0 ? -1.0f : 1.0f;
       EXPECT_NEAR(w - before.data<float>()[n], 0.01f * direction, 1e-6f) << name;
+    }
+  }
+}
+
+TEST(AdamW, ChangesNothingWhereTheScaleIsNotANumber) {
+  for (const std::int64_t size : {1, 7, 40000}) {
+    const Build<AdamW> build = [&](TensorSource& source) {
+      AdamW::Arguments a;
+      a.w_N = source.updated("w", {size});
+      a.g_N = source.input({size});
+      a.m_N = source.updated("m", {size});
+      a.v_N = source.updated("v", {size}, positive);
+      a.compute_N = source.updated("compute", {size}, {}, DType::bf16);
+      a.factors = source.given(factors(0.01, std::numeric_limits<double>::quiet_NaN(), 1));
+      return a;
+    };
+    TensorSource source(DType::f32, false);
+    const AdamW::Arguments untouched = build(source);
+    for (const auto& candidate : accepting_implementations<AdamW>(build, DType::f32)) {
+      const auto got =
+          run_implementation<AdamW>(build, candidate.name, DType::f32, false, 1, candidate.device);
+      const auto before = source.outputs();
+      for (std::size_t i = 0; i < got.size(); ++i)
+        expect_equal_bits(got[i], before[i], std::string(candidate.name));
     }
   }
 }

@@ -48,7 +48,7 @@ TEST(BlockMassTeacher, MatchesTheReference) {
           .statistic = i % 2 == 0 ? BlockStatistic::maximum : BlockStatistic::mass,
           .q_THK = source.input(c.q(), small),
           .k_TGK = source.input(c.k(), small),
-          .groups_R = i32(c.groups),
+          .groups_R = source.integers(c.groups),
           .dense_heads_H = source.given(dense),
           .teacher_BHRM = source.output("teacher", c.teacher(), wide),
           .weight_BHR = source.output("weight", c.rows(), wide),
@@ -56,6 +56,37 @@ TEST(BlockMassTeacher, MatchesTheReference) {
           .largest_BHR = source.output("largest", c.rows(), wide)};
     };
     expect_parity<BlockMassTeacher>(build, {.threads = {1, 3}});
+  }
+}
+
+// From the rules, query by query and key by key.
+std::int64_t visible_pairs(const BlockGrid& grid, const std::vector<std::int32_t>& groups) {
+  std::int64_t pairs = 0;
+  const std::int64_t first_group = grid.query_offset / grid.query_block;
+  for (std::int64_t b = 0; b < grid.batch; ++b)
+    for (std::int64_t p = grid.query_offset; p < grid.query_offset + grid.query_length; ++p) {
+      const auto n = static_cast<std::int32_t>(p / grid.query_block - first_group);
+      if (std::find(groups.begin(), groups.end(), n) == groups.end()) continue;
+      for (std::int64_t key = 0; key < grid.key_length; ++key)
+        pairs += !grid.causal || (key <= p && key >= document_of(grid, b, p));
+    }
+  return pairs;
+}
+
+TEST(CountGroupPairs, CountsWhatTheQueriesOfTheGroupsSee) {
+  for (const BlockGrid& grid : gate_grids()) {
+    SCOPED_TRACE(describe(grid));
+    const std::vector<std::int32_t> groups = sampled_groups(grid);
+    const Build<CountGroupPairs> build = [&](TensorSource& source) {
+      return CountGroupPairs::Arguments{.grid = placed(source, grid),
+                                        .groups_R = source.integers(groups),
+                                        .pairs = source.output("pairs", {2}, DType::i64)};
+    };
+    const auto counted =
+        run_implementation<CountGroupPairs>(build, "reference", DType::f32, false, 1);
+    for (const std::int64_t pairs : counted[0].tensor.span<std::int64_t>())
+      EXPECT_EQ(pairs, visible_pairs(grid, groups));
+    expect_reference_bits<CountGroupPairs>(build, {DType::f32});
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "kernels/elementwise/floating.hpp"
 #include "tests/harness/kernel_parity.hpp"
 
@@ -50,6 +52,31 @@ TEST(Elementwise, ScaleMatchesTheReferenceInEveryPairOfDtypes) {
         }
 }
 
+TEST(Elementwise, ScaleTakesAFactorFromMemory) {
+  const Tensor by = Tensor::from<double>({1}, std::array{-0.61});
+  for (const std::int64_t size : {1, 33, 16385})
+    for (const bool accumulate : {false, true}) {
+      SCOPED_TRACE(str("size ", size, " accumulate ", accumulate));
+      expect_parity<Scale>([&](TensorSource& source) {
+        return Scale::Arguments{
+            .x = source.input({size}),
+            .y = accumulate ? source.updated("y", {size}) : source.output("y", {size}),
+            .factor = 3.0,
+            .accumulate = accumulate,
+            .by = source.given(by)};
+      });
+    }
+  for (const std::string& name : implementation_names<Scale>()) {
+    ExecutionContext context;
+    context.forced_kernels["*"] = name;
+    const Tensor y = context.empty({1}, DType::f64);
+    dispatch<Scale>(
+        {.x = Tensor::from<double>({1}, std::array{2.0}), .y = y, .factor = 3.0, .by = by},
+        context);
+    EXPECT_DOUBLE_EQ(*y.data<double>(), -3.66) << name;
+  }
+}
+
 TEST(Elementwise, CastRoundsToNearestEven) {
   // 1 + 2^-8 lies halfway between the bf16 neighbours 1 and 1 + 2^-7; 1 + 3 * 2^-8 between odd and
   // even.
@@ -66,14 +93,22 @@ TEST(Elementwise, CastRoundsToNearestEven) {
   }
 }
 
+Tensor one_stream(std::uint64_t stream) {
+  return Tensor::from<std::int64_t>({1}, std::array{static_cast<std::int64_t>(stream)});
+}
+
 Tensor dropped(const Tensor& x, double rate, std::int64_t first_row, const std::string& name,
                std::uint64_t stream = 3) {
   ExecutionContext context;
   context.forced_kernels["*"] = name;
   const Tensor y = context.empty(x.shape(), x.dtype());
-  dispatch<Dropout>(
-      {.x_TD = x, .y_TD = y, .rate = rate, .seed = 11, .stream = stream, .first_row = first_row},
-      context);
+  dispatch<Dropout>({.x_TD = x,
+                     .y_TD = y,
+                     .rate = rate,
+                     .seed = 11,
+                     .stream = one_stream(stream),
+                     .first_row = first_row},
+                    context);
   return y;
 }
 
@@ -86,7 +121,7 @@ TEST(Dropout, MatchesTheReference) {
                                 .y_TD = source.output("y", shape),
                                 .rate = 0.3,
                                 .seed = 5,
-                                .stream = 2,
+                                .stream = source.given(one_stream(2)),
                                 .first_row = 7};
     });
   }
@@ -100,7 +135,7 @@ TEST(Dropout, EveryImplementationGivesTheSameBits) {
                                 .y_TD = source.output("y", {20, 77}),
                                 .rate = rate,
                                 .seed = 0x123456789abcdefull,
-                                .stream = 0xfedcba9876543210ull,
+                                .stream = source.given(one_stream(0xfedcba9876543210ull)),
                                 .first_row = std::int64_t{1} << 33};
     };
     expect_reference_bits<Dropout>(build, {DType::f64, DType::f32, DType::bf16});

@@ -32,7 +32,7 @@ BlockGrid sequence_grid(const SparsityConfig& c, std::int64_t length, std::int64
 // as many whole others as the budget has room for.
 double density_of(const BlockBudget& budget, const SparsityConfig& c, std::int64_t length) {
   const BlockGrid grid = sequence_grid(c, length);
-  const Tensor budgets = budget.choice(grid, false, {}).budgets_N;
+  const Tensor budgets = budget.choice({}, grid, false, {}).budgets_N;
   double pairs = 0;
   for (std::int64_t n = 0; n < grid.groups(); ++n) {
     const GroupBlocks blocks = group_blocks(grid, 0, n);
@@ -68,7 +68,7 @@ TEST(BlockBudget, DependsOnThePlaceOnly) {
       const auto of_group = [&](const BlockGrid& grid, std::int64_t n) {
         // What is free to choose beside the forced blocks.
         return std::max<std::int64_t>(
-            0, budget.choice(grid, false, {}).budgets_N.data<std::int32_t>()[n] -
+            0, budget.choice({}, grid, false, {}).budgets_N.data<std::int32_t>()[n] -
                    group_blocks(grid, 0, n).forced());
       };
       const BlockGrid whole = sequence_grid(c, 200);
@@ -85,7 +85,7 @@ TEST(BlockBudget, DependsOnThePlaceOnly) {
 TEST(BlockBudget, GoesOnBeyondTheTrainingLength) {
   const SparsityConfig c = config(16, 16);
   const BlockBudget budget(c, 320);
-  const Tensor budgets = budget.choice(sequence_grid(c, 640), false, {}).budgets_N;
+  const Tensor budgets = budget.choice({}, sequence_grid(c, 640), false, {}).budgets_N;
   for (std::int64_t n = 20; n < 40; ++n)
     EXPECT_EQ(budgets.data<std::int32_t>()[n], budgets.data<std::int32_t>()[19]);
 }
@@ -101,7 +101,7 @@ TEST(BlockBudget, WarmUpReadsEverythingWhateverTheRule) {
       batch.training = true;
       batch.step = 5;
       const BlockGrid grid = sequence_grid(c, 200);
-      const BlockBudget::Choice choice = BlockBudget(c, 200).choice(grid, false, batch);
+      const BlockBudget::Choice choice = BlockBudget(c, 200).choice({}, grid, false, batch);
       EXPECT_EQ(choice.rule, SelectionRule::top_k);
       for (std::int64_t n = 0; n < grid.groups(); ++n)
         EXPECT_GE(choice.budgets_N.data<std::int32_t>()[n], group_blocks(grid, 0, n).allowed.size())
@@ -120,7 +120,7 @@ TEST(BlockBudget, ThresholdRisesOverTheRamp) {
   batch.training = true;
   for (const auto& [step, threshold] : {std::pair{3, 0.05}, {4, 0.1}, {6, 0.2}, {60, 0.2}}) {
     batch.step = step;
-    const BlockBudget::Choice choice = budget.choice(sequence_grid(c, 200), false, batch);
+    const BlockBudget::Choice choice = budget.choice({}, sequence_grid(c, 200), false, batch);
     EXPECT_EQ(choice.rule, SelectionRule::threshold);
     EXPECT_DOUBLE_EQ(choice.threshold, threshold);
   }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "layers/batch_info.hpp"
 #include "layers/vocab_parallel.hpp"
 #include "parallel/run_ranks.hpp"
@@ -18,6 +20,10 @@ using testing::random_tensor;
 Variable leaf(const Shape& shape, std::uint64_t stream, const Placements& placements = {},
               double deviation = 1.0) {
   return Variable(random_tensor(shape, stream, deviation), placements, true);
+}
+
+Tensor one_stream(std::int64_t stream) {
+  return Tensor::from<std::int64_t>({1}, std::array{stream});
 }
 
 TEST(Gradcheck, Linear) {
@@ -72,7 +78,7 @@ TEST(Gradcheck, AddOfOneVariableToItself) {
 }
 
 TEST(Gradcheck, Dropout) {
-  gradcheck([](Tape& tape, auto in) { return dropout(tape, in[0], 0.4, 7, 3, 11); },
+  gradcheck([](Tape& tape, auto in) { return dropout(tape, in[0], 0.4, 7, one_stream(3), 11); },
             {leaf({6, 5}, 1)});
 }
 
@@ -148,7 +154,7 @@ TEST(Placements, NonLinearFunctionsRefusePartialSums) {
   Tape tape(execution);
   const Variable x = leaf({4, 6}, 1, Placements().with(Axis::tensor, Placement::partial()));
   EXPECT_THROW(swiglu(tape, x, x), InternalError);
-  EXPECT_THROW(dropout(tape, x, 0.5, 1, 1, 0), InternalError);
+  EXPECT_THROW(dropout(tape, x, 0.5, 1, one_stream(1), 0), InternalError);
 }
 
 }  // namespace

@@ -180,6 +180,34 @@ TEST_P(Runtime, GraphsRunWhatWasCapturedAgainAndAgain) {
   EXPECT_EQ(cudaGraphExecDestroy(graph), cudaSuccess);
 }
 
+TEST_P(Runtime, GraphsReadPinnedMemoryAtEveryLaunch) {
+  void* pinned = nullptr;
+  ASSERT_EQ(cudaHostAlloc(&pinned, kBytes, cudaHostAllocDefault), cudaSuccess);
+  auto* const values = static_cast<float*>(pinned);
+  Captured work;
+  order(work.join, work.second, work.first);
+  ASSERT_EQ(cudaMemcpyAsync(work.also.get(), values, kBytes, cudaMemcpyHostToDevice, work.first),
+            cudaSuccess);
+  const cudaGraphExec_t graph = work.executable();
+  for (const float value : {1.0f, 2.0f}) {
+    std::fill_n(values, kCount, value);
+    ASSERT_EQ(cudaGraphLaunch(graph, work.first), cudaSuccess);
+    EXPECT_EQ(work.also.read(work.first), std::vector<float>(kCount, value));
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
+}
+
+TEST_P(Runtime, CountsHowOftenTheHostWaits) {
+  const Stream stream;
+  const DeviceArray<float> values(kCount);
+  const std::uint64_t before = simt::host_waits();
+  ASSERT_EQ(cudaMemsetAsync(values.get(), 0, kBytes, stream), cudaSuccess);
+  EXPECT_EQ(simt::host_waits(), before);
+  stream.synchronize();
+  EXPECT_EQ(simt::host_waits(), before + 1);
+}
+
 TEST_P(Runtime, AGraphThatLacksAnEdgeIsARace) {
   if (!simt::sees_every_access()) GTEST_SKIP() << "AddressSanitizer instruments in this build";
   const std::string message = fault_of([] {
@@ -203,6 +231,14 @@ TEST_P(Runtime, WhatMayNotBeCapturedSaysSo) {
     void* memory = nullptr;
     EXPECT_EQ(cudaMalloc(&memory, 16), cudaErrorStreamCaptureUnsupported);
     EXPECT_EQ(cudaStreamSynchronize(work.first), cudaErrorStreamCaptureUnsupported);
+    EXPECT_EQ(cudaStreamEndCapture(work.first, &graph), cudaErrorStreamCaptureInvalidated);
+  }
+  {
+    Captured work;
+    std::vector<float> pageable(kCount);
+    EXPECT_EQ(cudaMemcpyAsync(pageable.data(), work.from.get(), kBytes, cudaMemcpyDeviceToHost,
+                              work.first),
+              cudaErrorStreamCaptureUnsupported);
     EXPECT_EQ(cudaStreamEndCapture(work.first, &graph), cudaErrorStreamCaptureInvalidated);
   }
   Stream stream;

@@ -129,11 +129,11 @@ TEST(TrainingEngine, SkipsANonFiniteStepOnEveryRank) {
       };
       EXPECT_TRUE(same(engine.parameters().master(), before));
       EXPECT_TRUE(same(engine.optimizer().first_moment(), moment));
-      EXPECT_EQ(engine.optimizer().updates(), 1);
+      EXPECT_EQ(engine.optimizer().updates(engine.context()), 1);
 
       weight = finite;
       EXPECT_FALSE(engine.step(source, 3).skipped);
-      EXPECT_EQ(engine.optimizer().updates(), 2);
+      EXPECT_EQ(engine.optimizer().updates(engine.context()), 2);
     });
 }
 

@@ -22,6 +22,7 @@ Machine::Machine() : check_(memory_, clock_), block_(random_, clock_), devices_(
 
 void Machine::reset(const Options& options) {
   options_ = options;
+  waits_ = 0;
   random_ = Random(options.seed);
   devices_.assign(options.devices, Device());
   streams_.clear();
@@ -137,6 +138,7 @@ std::string Machine::blocked_text() const {
 
 void Machine::drain(std::unique_lock<std::mutex>& lock, int device,
                     const std::function<bool()>& done) {
+  ++waits_;
   struct Opened {
     explicit Opened(DeviceMemory& memory) : memory_(memory) { memory_.open(); }
     ~Opened() { memory_.close(); }
@@ -214,5 +216,10 @@ void reset(const Options& options) {
 }
 
 const Options& options() { return Machine::instance().options(); }
+
+std::uint64_t host_waits() {
+  auto lock = Machine::instance().lock();
+  return Machine::instance().waits();
+}
 
 }  // namespace simt

@@ -122,6 +122,7 @@ class Machine {
   bool is_pinned(const void* pointer) const;
   std::map<const void*, int>& shared_limits() { return shared_limits_; }
   std::uint64_t next_number() { return ++numbers_; }
+  std::uint64_t waits() const { return waits_; }
 
  private:
   Machine();
@@ -132,7 +133,7 @@ class Machine {
   std::condition_variable changed_;
   Options options_;
   Random random_;
-  std::uint64_t clock_ = 1, numbers_ = 0, changes_ = 0;
+  std::uint64_t clock_ = 1, numbers_ = 0, changes_ = 0, waits_ = 0;
   DeviceMemory memory_;
   MemoryCheck check_;
   Block block_;

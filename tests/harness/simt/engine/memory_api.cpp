@@ -20,6 +20,17 @@ bool fits(Call& call, std::size_t bytes) {
              call.machine.options().device_bytes;
 }
 
+// A graph would read or write pageable memory at every launch, long after the call.
+bool is_capturable(const CUstream_st& stream, Machine& machine, const void* to, const void* from) {
+  if (stream.capture == nullptr) return true;
+  const auto stays = [&](const void* pointer) {
+    return in_device(machine, pointer) || machine.is_pinned(pointer);
+  };
+  if (stays(to) && stays(from)) return true;
+  stream.capture->invalid = true;
+  return false;
+}
+
 // Whether `kind` says where the two pointers really are.
 bool direction_is_right(Machine& machine, const void* to, const void* from, cudaMemcpyKind kind) {
   if (kind == cudaMemcpyDefault) return true;
@@ -109,6 +120,7 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
 
 cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned) {
   Call call;
+  if (call.machine.capturing()) return result(cudaErrorStreamCaptureUnsupported);
   *pointer = bytes == 0
                  ? nullptr
                  : ::operator new(bytes, std::align_val_t(simt::kPinnedAlignment), std::nothrow);
@@ -140,6 +152,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
     return result(cudaErrorInvalidMemcpyDirection);
   }
   if (bytes == 0) return cudaSuccess;
+  if (!simt::is_capturable(target, call.machine, to, from)) {
+    return result(cudaErrorStreamCaptureUnsupported);
+  }
   call.machine.enqueue(target, simt::copy_operation(call.machine, to, from, bytes));
   return cudaSuccess;
 }

@@ -41,6 +41,9 @@ const Options& options();
 // not under AddressSanitizer, which takes the place of that instrumentation.
 bool sees_every_access();
 
+// How often the host has waited for a device since reset().
+std::uint64_t host_waits();
+
 namespace detail {
 
 struct Kernel {
