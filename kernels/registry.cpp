@@ -17,6 +17,7 @@ const KernelTable& kernel_table() {
     register_sigmoid_gate(result);
     register_elementwise(result);
     register_fill(result);
+    register_scalars(result);
     register_cross_entropy(result);
     register_token_losses(result);
     register_adamw(result);

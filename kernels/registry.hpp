@@ -15,6 +15,7 @@ void register_swiglu(KernelTable& table);
 void register_sigmoid_gate(KernelTable& table);
 void register_elementwise(KernelTable& table);
 void register_fill(KernelTable& table);
+void register_scalars(KernelTable& table);
 void register_cross_entropy(KernelTable& table);
 void register_token_losses(KernelTable& table);
 void register_adamw(KernelTable& table);

@@ -1,9 +1,7 @@
 #include "layers/sigma_reparam.hpp"
 
-#include <array>
-#include <cmath>
-
 #include "kernels/elementwise/elementwise.hpp"
+#include "kernels/elementwise/scalars.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "layers/linear.hpp"
 
@@ -23,12 +21,11 @@ Tensor product(ExecutionContext& execution, const Tensor& x, const Tensor& w, bo
   return y.view({y.numel()});
 }
 
-void scale_into(ExecutionContext& execution, const Tensor& x, double factor, const Tensor& y) {
-  dispatch<Scale>({.x = x, .y = y, .factor = factor}, execution);
-}
-
-double value_of(const ExecutionContext& execution, const Tensor& scalar) {
-  return *execution.download(scalar).to(DType::f64).data<double>();
+// y = x / by
+void divide_into(ExecutionContext& execution, const Tensor& x, const Tensor& by, const Tensor& y) {
+  const Tensor inverse = execution.empty({1}, DType::f64);
+  dispatch<Divide>({.b = by, .y = inverse}, execution);
+  dispatch<Scale>({.x = x, .y = y, .by = inverse}, execution);
 }
 
 }  // namespace
@@ -59,34 +56,44 @@ Variable SigmaReparam::forward(Tape& tape, const Variable& z) const {
                        *mesh_);
 }
 
-double SigmaReparam::norm(ExecutionContext& execution, const Tensor& part, bool split) const {
+// In `result`, f64 [1].
+void SigmaReparam::find_norm(ExecutionContext& execution, const Tensor& part, bool split,
+                             const Tensor& result) const {
   const Tensor square = execution.empty({1}, DType::f64);
   dispatch<Dot>({.a = part, .b = part, .sum = square}, execution);
-  const Tensor sum = execution.download(square);
-  if (split) mesh_->on(Axis::tensor).all_reduce(sum);
-  return std::sqrt(*sum.data<double>());
+  if (split) mesh_->on(Axis::tensor).all_reduce(square);
+  dispatch<SquareRoot>({.x = square, .y = result}, execution);
 }
 
 // u = W v / |W v|
 void SigmaReparam::find_left(ExecutionContext& execution) {
   const Tensor left = product(execution, estimate_.v_I, store_->master_of(weight_), true);
   if (split(1)) mesh_->on(Axis::tensor).all_reduce(left);
-  scale_into(execution, left, 1.0 / norm(execution, left, split(0)), estimate_.u_O);
+  const Tensor norm = execution.empty({1}, DType::f64);
+  find_norm(execution, left, split(0), norm);
+  divide_into(execution, left, norm, estimate_.u_O);
 }
 
 // sigma = |W^T u|, v = W^T u / sigma
 void SigmaReparam::find_right(ExecutionContext& execution) {
   const Tensor right = product(execution, estimate_.u_O, store_->master_of(weight_), false);
   if (split(0)) mesh_->on(Axis::tensor).all_reduce(right);
-  estimate_.sigma = norm(execution, right, split(1));
-  if (!estimate_.v_I.defined())
-    estimate_.v_I = execution.empty(right.shape(), right.dtype(), MemoryUse::parameters);
-  scale_into(execution, right, 1.0 / estimate_.sigma, estimate_.v_I);
+  find_norm(execution, right, split(1), estimate_.sigma);
+  divide_into(execution, right, estimate_.sigma, estimate_.v_I);
+}
+
+// What the estimate is kept in from now on.
+void SigmaReparam::allocate(const ExecutionContext& execution) {
+  const Tensor weight = store_->master_of(weight_);
+  estimate_.u_O = store_->master_of(u_);
+  estimate_.v_I = execution.empty({weight.dim(1)}, weight.dtype(), MemoryUse::parameters);
+  for (Tensor* const number : {&estimate_.sigma, &estimate_.scale})
+    *number = execution.empty({1}, DType::f64, MemoryUse::parameters);
 }
 
 void SigmaReparam::weights_changed(WeightChange change, ExecutionContext& execution) {
+  if (!estimate_.v_I.defined()) allocate(execution);
   const Tensor gamma = store_->master_of(gamma_);
-  estimate_.u_O = store_->master_of(u_);
   const int iterations = change == WeightChange::initialised ? kFirstIterations
                          : change == WeightChange::updated && (*store_)[weight_].trains ? 1
                                                                                         : 0;
@@ -96,8 +103,10 @@ void SigmaReparam::weights_changed(WeightChange change, ExecutionContext& execut
     find_right(execution);
   }
   if (change == WeightChange::initialised)
-    execution.copy(Tensor::from<double>({1}, std::array{estimate_.sigma}).to(gamma.dtype()), gamma);
-  estimate_.gamma = value_of(execution, gamma);
+    dispatch<Scale>({.x = estimate_.sigma, .y = gamma}, execution);
+  const Tensor wide_gamma = execution.empty({1}, DType::f64);
+  dispatch<Scale>({.x = gamma, .y = wide_gamma}, execution);
+  dispatch<Divide>({.a = wide_gamma, .b = estimate_.sigma, .y = estimate_.scale}, execution);
 }
 
 }  // namespace filigree

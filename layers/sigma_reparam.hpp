@@ -42,7 +42,9 @@ class SigmaReparam {
  private:
   void find_left(ExecutionContext& execution);
   void find_right(ExecutionContext& execution);
-  double norm(ExecutionContext& execution, const Tensor& part, bool split) const;
+  void find_norm(ExecutionContext& execution, const Tensor& part, bool split,
+                 const Tensor& result) const;
+  void allocate(const ExecutionContext& execution);
   // Whether the weight's dim `dim` is split over the tensor axis.
   bool split(int dim) const;
 

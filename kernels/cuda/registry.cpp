@@ -9,6 +9,7 @@
 #include "kernels/cuda/register_cuda.hpp"
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
+#include "kernels/elementwise/scalars.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/gate/block_mass.hpp"
 #include "kernels/gate/distill_loss.hpp"
@@ -36,7 +37,9 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<SigmoidGateForward, &SigmoidGateForward::Arguments::x_TF>(table);
   register_cuda<SigmoidGateBackward, &SigmoidGateBackward::Arguments::x_TF>(table);
   register_cuda<Add, &Add::Arguments::y>(table);
-  register_cuda<Scale, &Scale::Arguments::x>(table);
+  register_cuda<Scale>(table);
+  register_cuda<Divide>(table);
+  register_cuda<SquareRoot>(table);
   register_cuda<Dot, &Dot::Arguments::a>(table);
   register_cuda<Dropout, &Dropout::Arguments::x_TD>(table);
   register_cuda<EmbeddingForward, &EmbeddingForward::Arguments::w_VD>(table);

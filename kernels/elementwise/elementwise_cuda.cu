@@ -18,23 +18,29 @@ struct AddTwo {
   }
 };
 
-// Sums into f64 are exact sums of f32 terms; everything else is computed in f32.
-template <class To>
-using Computed = std::conditional_t<std::is_same_v<To, double>, double, float>;
+// In f64 where either side is, else in f32.
+template <class From, class To>
+using Computed =
+    std::conditional_t<std::is_same_v<From, double> || std::is_same_v<To, double>, double, float>;
 
+__device__ __forceinline__ double widened_on_device(double value) { return value; }
+template <class T>
+__device__ __forceinline__ float widened_on_device(T value) {
+  return to_float(value);
+}
+// To nearest, in one step.
 template <class To>
-__device__ __forceinline__ To stored(Computed<To> value) {
+__device__ __forceinline__ To stored(double value) {
   if constexpr (std::is_same_v<To, double>)
     return value;
+  else if constexpr (std::is_same_v<To, float>)
+    return static_cast<float>(value);
   else
-    return from_float<To>(value);
+    return __double2bfloat16(value);
 }
 template <class To>
-__device__ __forceinline__ Computed<To> widened_on_device(To value) {
-  if constexpr (std::is_same_v<To, double>)
-    return value;
-  else
-    return to_float(value);
+__device__ __forceinline__ To stored(float value) {
+  return from_float<To>(value);
 }
 
 // kWidth elements a thread, one access to each side: of 16 bytes on the wider one, since the dtypes
@@ -42,14 +48,14 @@ __device__ __forceinline__ Computed<To> widened_on_device(To value) {
 template <class From, class To, bool kAccumulate, int kWidth>
 __global__ void __launch_bounds__(kScaleThreads)
     scale_kernel(const From* x, To* y, std::int64_t count, double number, const double* by) {
-  using C = Computed<To>;
+  using C = Computed<From, To>;
   const std::int64_t first =
       (static_cast<std::int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x) * kWidth;
   if (first >= count) return;
   const C factor = static_cast<C>(by != nullptr ? number * *by : number);
   if (first + kWidth > count) {
     for (std::int64_t i = first; i < count; ++i) {
-      const C scaled = factor * to_float(x[i]);
+      const C scaled = factor * widened_on_device(x[i]);
       y[i] = stored<To>(kAccumulate ? scaled + widened_on_device(y[i]) : scaled);
     }
     return;
@@ -60,7 +66,7 @@ __global__ void __launch_bounds__(kScaleThreads)
   if (kAccumulate) out = to;
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const C scaled = factor * to_float(in.values[i]);
+    const C scaled = factor * widened_on_device(in.values[i]);
     out.values[i] = stored<To>(kAccumulate ? scaled + widened_on_device(out.values[i]) : scaled);
   }
   to = out;
@@ -84,6 +90,14 @@ void scale(const Scale::Arguments& a, const ExecutionContext& context) {
     launch_scale<kWidth, From, To>(a, context);
   else
     launch_scale<1, From, To>(a, context);
+}
+
+template <class Visitor>
+void visit_scaled(DType dtype, const Visitor& visitor) {
+  if (dtype == DType::f64)
+    visitor(double{});
+  else
+    visit_device(dtype, visitor);
 }
 
 // Kept where the 53 random bits reach rate * 2^53: uniform >= rate without arithmetic in f64.
@@ -115,12 +129,8 @@ void Add::cuda(const Arguments& a, ExecutionContext& context) {
 }
 
 void Scale::cuda(const Arguments& a, ExecutionContext& context) {
-  visit_device(a.x.dtype(), [&](auto from) {
-    using From = decltype(from);
-    if (a.y.dtype() == DType::f64)
-      scale<From, double>(a, context);
-    else
-      visit_device(a.y.dtype(), [&](auto to) { scale<From, decltype(to)>(a, context); });
+  visit_scaled(a.x.dtype(), [&](auto from) {
+    visit_scaled(a.y.dtype(), [&](auto to) { scale<decltype(from), decltype(to)>(a, context); });
   });
 }
 

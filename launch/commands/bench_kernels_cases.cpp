@@ -9,6 +9,7 @@
 #include "kernels/attention/pair_count.hpp"
 #include "kernels/elementwise/elementwise.hpp"
 #include "kernels/elementwise/fill.hpp"
+#include "kernels/elementwise/scalars.hpp"
 #include "kernels/embedding/embedding.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/loss/token_losses.hpp"
@@ -285,6 +286,19 @@ void add_elementwise(KernelSuite& suite, DType dtype) {
       },
       [](const Dropout::Arguments& a) { return std::vector{a.y_TD}; });
   if (dtype != DType::f32) return;
+  const auto number = [] { return Tensor::from<double>({1}, std::array{2.0}); };
+  suite.add<Divide>(
+      "1", dtype, true,
+      [=] {
+        return Divide::Arguments{number(), number(), number()};
+      },
+      [](const Divide::Arguments& a) { return std::vector{a.y}; });
+  suite.add<SquareRoot>(
+      "1", dtype, true,
+      [=] {
+        return SquareRoot::Arguments{number(), number()};
+      },
+      [](const SquareRoot::Arguments& a) { return std::vector{a.y}; });
   suite.add<Dot>(
       title, dtype, true,
       [=](const CaseTensors& t) {

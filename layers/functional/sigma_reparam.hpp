@@ -9,16 +9,17 @@ namespace filigree {
 
 // What is known of the largest singular value of a weight [O, I]: of u and v, unit vectors close to
 // its singular vectors, the parts that belong to this rank's rows and columns, in the accumulation
-// dtype. sigma = u^T W v of the whole weight.
+// dtype. sigma = u^T W v of the whole weight, and scale = gamma / sigma: f64 [1] in the context's
+// memory.
 struct SpectralEstimate {
   Tensor u_O, v_I;
-  double sigma = 0.0, gamma = 0.0;
+  Tensor sigma, scale;
 };
 
 // y = gamma / sigma(W) z  for z = x W^T: the product with W_hat = gamma / sigma(W) W. The gradient
 // goes through W in sigma and takes u and v for constants, as in spectral normalisation:
 //   dz = gamma / sigma dy,   dgamma = <dy, z> / sigma,   dW = -gamma / sigma^2 <dy, z> u v^T
-// besides the gradient that z hands to W. gamma [1]: its value is the estimate's. Per axis:
+// besides the gradient that z hands to W. gamma [1]: its value is in the estimate. Per axis:
 //   z invariant,  w invariant,  gamma invariant  -> dw invariant   dgamma invariant
 //   z sharded(0), w replicated, gamma replicated -> dw partial     dgamma partial
 //   z sharded(1), w sharded(0), gamma replicated -> dw sharded(0)  dgamma partial

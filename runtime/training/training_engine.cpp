@@ -32,14 +32,10 @@ const ParameterStore& materialised(ParameterStore& store, const RunConfig& confi
 
 }  // namespace
 
-std::string capture_refusal(const RunConfig& config, const Mesh& mesh,
-                            const ExecutionContext& context) {
+std::string capture_refusal(const Mesh& mesh, const ExecutionContext& context) {
   if (!context.stream) return "it runs on the CPU";
   if (mesh.world().size() > 1)
     return str("the ", mesh.world().size(), " ranks of the job exchange tensors through the host");
-  if (config.model.sigma_reparam != "none")
-    return str("model.sigma_reparam = ", config.model.sigma_reparam,
-               " brings norms of its weights to the host");
   return "";
 }
 
@@ -77,7 +73,7 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       reducer_(mesh, store_.trained_variables(), store_.gradient(), {}),
       totals_(context_) {
   const std::string& wanted = config.train.cuda_graph;
-  if (wanted != "false") replay_refusal_ = capture_refusal(config, mesh, context_);
+  if (wanted != "false") replay_refusal_ = capture_refusal(mesh, context_);
   if (wanted == "true" && !replay_refusal_.empty())
     throw UserError(str("train.cuda_graph = true, but a step cannot be captured: ", replay_refusal_,
                         "; auto captures where it can be done"));

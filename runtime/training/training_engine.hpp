@@ -101,9 +101,8 @@ class TrainingEngine {
   std::optional<StepReplay> replay_;
 };
 
-// Why steps of this run cannot be captured, or "".
-std::string capture_refusal(const RunConfig& config, const Mesh& mesh,
-                            const ExecutionContext& context);
+// Why steps cannot be captured there, or "".
+std::string capture_refusal(const Mesh& mesh, const ExecutionContext& context);
 
 // The rows of every step's batch that this rank feeds. Throws UserError when some rank would have
 // none.

@@ -94,8 +94,12 @@ TEST(Gradcheck, SigmaReparam) {
         for (std::int64_t o = 0; o < 5; ++o)
           for (std::int64_t i = 0; i < 7; ++i)
             sigma += u.data<double>()[o] * w.data<double>()[o * 7 + i] * v.data<double>()[i];
+        const auto number = [](double value) {
+          return Tensor::from<double>({1}, std::array{value});
+        };
+        const double gamma = *in[2].value().template data<double>();
         const SpectralEstimate estimate{
-            .u_O = u, .v_I = v, .sigma = sigma, .gamma = *in[2].value().template data<double>()};
+            .u_O = u, .v_I = v, .sigma = number(sigma), .scale = number(gamma / sigma)};
         return sigma_reparam(tape, linear(tape, in[0], in[1]), in[1], in[2], estimate, mesh);
       },
       {leaf({6, 7}, 1), leaf({5, 7}, 2), leaf({1}, 3)});
