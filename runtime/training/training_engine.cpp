@@ -35,7 +35,7 @@ const ParameterStore& materialised(ParameterStore& store, const RunConfig& confi
 std::string capture_refusal(const Mesh& mesh, const ExecutionContext& context) {
   if (!context.stream) return "it runs on the CPU";
   if (mesh.world().size() > 1)
-    return str("the ", mesh.world().size(), " ranks of the job exchange tensors through the host");
+    return str("collectives of the ", mesh.world().size(), " ranks of the job are not captured");
   return "";
 }
 
