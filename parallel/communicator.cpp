@@ -185,6 +185,8 @@ Pending Communicator::start_all_reduce(const Tensor& tensor, ReduceOp op) {
   });
 }
 
+void Communicator::watch_launched(const char* name) { do_watch_launched(next_call(name)); }
+
 std::unique_ptr<Communicator> Communicator::split(int color, int key, const std::string& name) {
   const Call call = next_call("split");
   return timed(call, [&] { return do_split(call, color, key, name); });

@@ -101,6 +101,12 @@ class Communicator {
   // another. Never needs the other ranks to wait for it: it is enough that they have started it.
   Pending start_all_reduce(const Tensor& tensor, ReduceOp op = ReduceOp::sum);
 
+  // For operations that were captured from a stream and have been launched again: what this rank
+  // has enqueued by now is watched over like an operation called `name`, so that ranks which do not
+  // come to it are noticed. Collective, as every launch is; nothing where operations wait
+  // themselves.
+  void watch_launched(const char* name);
+
   // The ranks that give the same color, ordered by key, then by rank. Collective over this group.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name);
 
@@ -128,6 +134,7 @@ class Communicator {
   virtual void do_send(const Call&, const Tensor&) = 0;
   virtual void do_receive(const Call&, const Tensor&) = 0;
   virtual std::function<void()> do_start_all_reduce(const Call&, const Tensor&) = 0;
+  virtual void do_watch_launched(const Call&) {}
   virtual std::unique_ptr<Communicator> do_split(const Call&, int color, int key,
                                                  const std::string& name) = 0;
 

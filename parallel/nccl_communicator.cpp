@@ -70,6 +70,7 @@ class NcclCommunicator final : public Communicator {
   void do_send(const Call& call, const Tensor& tensor) override;
   void do_receive(const Call& call, const Tensor& tensor) override;
   std::function<void()> do_start_all_reduce(const Call& call, const Tensor& tensor) override;
+  void do_watch_launched(const Call& call) override { group_.watch_launched(call); }
   std::unique_ptr<Communicator> do_split(const Call& call, int color, int key,
                                          const std::string& name) override;
 

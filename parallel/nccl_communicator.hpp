@@ -19,7 +19,8 @@ namespace filigree {
 // when NCCL reports an error, or one is not over `timeout` after its turn, all NCCL communicators
 // of this rank are aborted, so that nothing waits on the GPU any more, and every later operation
 // throws PeerFailed or CollectiveTimeout, which names rank, operation and number. Results that were
-// read in between mean nothing.
+// read in between mean nothing. Operations can be captured with the context's stream, on all ranks
+// or on none; watch_launched() watches over their launches.
 //
 // Throws UserError, on every rank, where two ranks use one GPU, unless NCCL is new enough to share
 // it and has been told so; on one rank or all, what ncclCommInitRank has to say, or

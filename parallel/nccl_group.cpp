@@ -94,12 +94,22 @@ std::shared_ptr<const CudaEvent> NcclGroup::enqueue(const CollectiveCall& call, 
   }));
   const auto done = std::make_shared<CudaEvent>(*stream_);
   done->record(*stream_);
+  if (!world_->compute().capturing()) watch(call, done);
+  return done;
+}
+
+void NcclGroup::watch_launched(const CollectiveCall& call) {
+  const auto done = std::make_shared<CudaEvent>(*stream_);
+  done->record(world_->compute());
+  watch(call, done);
+}
+
+void NcclGroup::watch(const CollectiveCall& call, std::shared_ptr<const CudaEvent> done) {
   world_->while_alive([&] {
     forget_finished();
     if (in_flight_.empty()) first_since_ = Clock::now();
-    in_flight_.push_back({call, done});
+    in_flight_.push_back({call, std::move(done)});
   });
-  return done;
 }
 
 void NcclGroup::settle(const CollectiveCall& call, ncclResult_t result) {

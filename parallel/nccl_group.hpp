@@ -32,7 +32,10 @@ class NcclGroup {
   using Body = std::function<ncclResult_t(ncclComm_t comm, cudaStream_t stream)>;
   // Enqueues `body` behind all work that the compute stream has by now. Returns the event that its
   // end reaches; what the compute stream gets next must wait for it.
+  // Where that is capturing, `body` is captured with it, and watched over when it is launched.
   std::shared_ptr<const CudaEvent> enqueue(const CollectiveCall& call, const Body& body);
+  // Watches over all work that the compute stream has by now, as over one operation.
+  void watch_launched(const CollectiveCall& call);
 
   // For the world, under its lock. Throws PeerFailed, CollectiveTimeout.
   void look();
@@ -50,6 +53,7 @@ class NcclGroup {
 
   void open(Communicator& host);
   void close();
+  void watch(const CollectiveCall& call, std::shared_ptr<const CudaEvent> done);
   void forget_finished();
   // Until NCCL has put into the stream, or finished, what it answered with `result`.
   void settle(const CollectiveCall& call, ncclResult_t result);
@@ -64,7 +68,7 @@ class NcclGroup {
   std::shared_ptr<Stream> stream_;
   CudaEvent ready_;
   std::unique_ptr<ncclComm, Aborted> comm_;  // null once the world has ended
-  // In the order of the stream; guarded by the world's lock.
+  // In the order in which they end; guarded by the world's lock.
   std::deque<InFlight> in_flight_;
   Clock::time_point first_since_;  // when the first of them came to its turn
   const int exceptions_at_start_;

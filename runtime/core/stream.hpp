@@ -38,6 +38,7 @@ class Stream {
   // over, where something was done that cannot be captured.
   virtual void begin_capture() = 0;
   virtual std::unique_ptr<CapturedWork> end_capture() = 0;
+  virtual bool capturing() const = 0;
 };
 
 // Enqueues a copy of all elements; equal dtype and element count. A source in host memory has been

@@ -136,6 +136,7 @@ class CudaStream final : public Stream {
     FILIGREE_CHECK_CUDA(cudaStreamEndCapture(stream_, &graph));
     return std::make_unique<CudaGraph>(graph, std::move(uploaded));
   }
+  bool capturing() const override { return capturing_; }
 
  private:
   void make_current() const { FILIGREE_CHECK_CUDA(cudaSetDevice(index_)); }

@@ -208,8 +208,6 @@ TrainingOutcome Trainer::run() {
   if (!config_.train.init_from.empty())
     log_->info("weights of step 0 from ", config_.train.init_from);
   if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
-  if (engine_->context().stream && !engine_->replay_refusal().empty())
-    log_->info("steps are not captured as CUDA graphs: ", engine_->replay_refusal());
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer(),
                                   config_.checkpoint.background));
   LoaderSource source(data_->train, config_, mesh_, state_.step);

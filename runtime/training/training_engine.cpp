@@ -32,13 +32,6 @@ const ParameterStore& materialised(ParameterStore& store, const RunConfig& confi
 
 }  // namespace
 
-std::string capture_refusal(const Mesh& mesh, const ExecutionContext& context) {
-  if (!context.stream) return "it runs on the CPU";
-  if (mesh.world().size() > 1)
-    return str("collectives of the ", mesh.world().size(), " ranks of the job are not captured");
-  return "";
-}
-
 ShardRange batch_share(std::int64_t batch, const Mesh& mesh) {
   const int ranks = mesh.size(Axis::data);
   if (batch < ranks)
@@ -73,11 +66,11 @@ TrainingEngine::TrainingEngine(const RunConfig& config, const Mesh& mesh, Execut
       reducer_(mesh, store_.trained_variables(), store_.gradient(), {}),
       totals_(context_) {
   const std::string& wanted = config.train.cuda_graph;
-  if (wanted != "false") replay_refusal_ = capture_refusal(mesh, context_);
-  if (wanted == "true" && !replay_refusal_.empty())
-    throw UserError(str("train.cuda_graph = true, but a step cannot be captured: ", replay_refusal_,
-                        "; auto captures where it can be done"));
-  if (wanted != "false" && replay_refusal_.empty()) replay_.emplace(context_);
+  if (wanted == "true" && !context_.stream)
+    throw UserError(
+        "train.cuda_graph = true, but a step on the CPU cannot be captured; auto captures where it "
+        "can be done");
+  if (wanted != "false" && context_.stream) replay_.emplace(context_);
   if (start == Start::now) parameters_initialised();
 }
 
@@ -98,8 +91,10 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
     replay_->run_once(step, enqueue);
   else
     replay_->run(step, enqueue);
+  if (replay_) mesh_.world().watch_launched("captured step");
 
   const StepTotals::Values totals = totals_.read(context_);
+  mesh_.world().throw_if_aborted();  // what has been read is a result of whole operations
   context_.settle_work();
   StepResult result;
   result.loss = totals.loss / tokens_per_step(config_);

@@ -68,10 +68,8 @@ class TrainingEngine {
   const AdamWOptimizer& optimizer() const { return optimizer_; }
   ExecutionContext& context() { return context_; }
   const Mesh& mesh() const { return mesh_; }
-  // Present where steps are captured; otherwise why they are not, "" where train.cuda_graph is
-  // false.
+  // Present where steps are captured: on GPUs, unless train.cuda_graph is false.
   const std::optional<StepReplay>& replay() const { return replay_; }
-  const std::string& replay_refusal() const { return replay_refusal_; }
 
  private:
   // What a step is asked for beside its update.
@@ -97,12 +95,8 @@ class TrainingEngine {
   StepTotals totals_;
   std::vector<TokenBatch> batches_;           // of the step at hand
   std::map<std::int64_t, Tensor> positions_;  // of micro-batches, by their rows
-  std::string replay_refusal_;
   std::optional<StepReplay> replay_;
 };
-
-// Why steps cannot be captured there, or "".
-std::string capture_refusal(const Mesh& mesh, const ExecutionContext& context);
 
 // The rows of every step's batch that this rank feeds. Throws UserError when some rank would have
 // none.

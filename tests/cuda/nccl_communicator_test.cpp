@@ -224,6 +224,34 @@ TEST(NcclCommunicator, MemoryIsUsedAgainOnlyBehindTheOperation) {
   }
 }
 
+// A sum of what the first operation leaves, between work before and behind it.
+std::unique_ptr<CapturedWork> captured_sum(GpuRank& rank, const Tensor& x) {
+  Stream& stream = *rank.context.stream;
+  stream.begin_capture();
+  dispatch<Scale>({.x = x, .y = x, .factor = 2.0}, rank.context);
+  Pending sum = rank.world->start_all_reduce(x);
+  sum.wait();
+  dispatch<Scale>({.x = x, .y = x, .factor = 0.5}, rank.context);
+  return stream.end_capture();
+}
+
+TEST(NcclCommunicator, IsCapturedAndLaunchedAgain) {
+  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+    reset(2, seed);
+    run_gpu_ranks(2, [](GpuRank& rank) {
+      const Tensor x = filled(rank, 300, static_cast<float>(rank.rank() + 1));
+      const auto work = captured_sum(rank, x);
+      for (const float expected : {3.0F, 6.0F, 12.0F}) {
+        work->launch(*rank.context.stream);
+        rank.world->watch_launched("captured sum");
+        EXPECT_EQ(value_of(rank, x), expected);
+      }
+      rank.world->all_reduce(x);
+      EXPECT_EQ(value_of(rank, x), 24.0F);
+    });
+  }
+}
+
 TEST(NcclCommunicator, IsLeftInOrderWithWorkOnItsWay) {
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
     reset(2, seed);
@@ -315,6 +343,25 @@ TEST(NcclFailure, TimeoutNamesRankOperationAndTheOther) {
                    "vain for rank 1"});
   expect_contains(told, {"rank 0 failed: rank 0 on "});
   EXPECT_LT(Clock::now() - start, 10s);
+}
+
+// One rank launches what it has captured, the other one does not.
+TEST(NcclFailure, TimeoutOfCapturedWorkNamesIt) {
+  reset(2, 3);
+  const auto body = [&](GpuRank& rank) {
+    const Tensor x = filled(rank, 10, 1.0F);
+    const auto work = captured_sum(rank, x);
+    for (int launches = 0; launches < (rank.rank() == 0 ? 2 : 1); ++launches) {
+      work->launch(*rank.context.stream);
+      rank.world->watch_launched("captured sum");
+      rank.context.download(x);  // comes back, since the watch has aborted
+    }
+    if (rank.rank() == 0) rank.world->throw_if_aborted();
+    rank.host->barrier();
+  };
+  expect_contains(message_of<CollectiveTimeout>([&] { run_gpu_ranks(2, body, 200ms); }),
+                  {"rank 0 on ", ", GPU 0, in captured sum #3 on world",
+                   " waited 200 ms in vain for ", "rank 1"});
 }
 
 TEST(NcclFailure, OfAPairNamesThePeer) {

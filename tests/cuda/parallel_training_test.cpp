@@ -2,6 +2,7 @@
 // one rank of the CPU.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <simt/launch.hpp>
 
 #include "parallel/nccl_communicator.hpp"
@@ -141,6 +142,36 @@ TEST(ParallelTraining, OrdersOfTheEmulatorChangeNothing) {
       const auto a = run[rank].parameters.span<float>(), b = runs[0][rank].parameters.span<float>();
       EXPECT_TRUE(std::equal(a.begin(), a.end(), b.begin(), b.end())) << "rank " << rank;
     }
+}
+
+// Captured steps, collectives included, give the bits of steps as the layers enqueue them.
+TEST(ParallelTraining, CapturedStepsChangeNothing) {
+  for (const std::string mechanism : {"dense", "adaptive"}) {
+    RunConfig config = compared_run(mechanism, "bf16");
+    config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
+    config.train.steps = 6;
+    std::map<std::string, std::vector<TrainedRank>> runs;
+    for (const std::string cuda_graph : {"false", "true"}) {
+      config.train.cuda_graph = cuda_graph;
+      runs[cuda_graph].resize(static_cast<std::size_t>(kGrid.world()));
+      train_on_gpus(config, 5, [&](const TrainingEngine& engine, const TrainedRank& run) {
+        runs[cuda_graph][static_cast<std::size_t>(engine.mesh().world().rank())] = run;
+        if (cuda_graph == "true") {
+          EXPECT_GE(engine.replay()->replayed(), 2) << mechanism;
+        }
+      });
+    }
+    for (std::size_t rank = 0; rank < runs["true"].size(); ++rank) {
+      const TrainedRank &a = runs["false"][rank], &b = runs["true"][rank];
+      for (std::size_t i = 0; i < a.steps.size(); ++i) {
+        EXPECT_EQ(a.steps[i].loss, b.steps[i].loss) << mechanism << ", step " << i + 1;
+        EXPECT_EQ(a.steps[i].gradient_norm, b.steps[i].gradient_norm);
+      }
+      const auto x = a.parameters.span<float>(), y = b.parameters.span<float>();
+      EXPECT_TRUE(std::equal(x.begin(), x.end(), y.begin(), y.end()))
+          << mechanism << ", rank " << rank;
+    }
+  }
 }
 
 }  // namespace
