@@ -286,17 +286,19 @@ void add_elementwise(KernelSuite& suite, DType dtype) {
       },
       [](const Dropout::Arguments& a) { return std::vector{a.y_TD}; });
   if (dtype != DType::f32) return;
-  const auto number = [] { return Tensor::from<double>({1}, std::array{2.0}); };
+  const auto number = [](const CaseTensors& t) {
+    return t.given(Tensor::from<double>({1}, std::array{2.0}));
+  };
   suite.add<Divide>(
       "1", dtype, true,
-      [=] {
-        return Divide::Arguments{number(), number(), number()};
+      [=](const CaseTensors& t) {
+        return Divide::Arguments{number(t), number(t), number(t)};
       },
       [](const Divide::Arguments& a) { return std::vector{a.y}; });
   suite.add<SquareRoot>(
       "1", dtype, true,
-      [=] {
-        return SquareRoot::Arguments{number(), number()};
+      [=](const CaseTensors& t) {
+        return SquareRoot::Arguments{number(t), number(t)};
       },
       [](const SquareRoot::Arguments& a) { return std::vector{a.y}; });
   suite.add<Dot>(

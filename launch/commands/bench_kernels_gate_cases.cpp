@@ -240,9 +240,8 @@ void add_teacher(KernelSuite& suite, const GateData& d) {
   if (d.dtype != DType::f32) return;
   suite.add<CountGroupPairs>(
       kSampledShape, d.dtype, true,
-      [] {
-        return CountGroupPairs::Arguments{grid(), GateData::sampled(),
-                                          Tensor::zeros({2}, DType::i64)};
+      [](const CaseTensors& t) {
+        return CountGroupPairs::Arguments{grid(), GateData::sampled(t), t.zeros({2}, DType::i64)};
       },
       [](const CountGroupPairs::Arguments&) { return std::vector<Tensor>{}; });
   suite.add<DistillLoss>(
