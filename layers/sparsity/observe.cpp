@@ -45,12 +45,14 @@ BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin,
 }
 
 Tensor sampled_groups(std::int64_t groups, double share, std::int64_t step, std::int64_t first) {
-  const std::int64_t compared = groups - first;
-  const std::int64_t stride =
-      std::clamp<std::int64_t>(std::llround(1.0 / share), 1, std::max<std::int64_t>(1, compared));
+  const std::int64_t compared = std::max<std::int64_t>(0, groups - first);
+  const std::int64_t count =
+      std::clamp<std::int64_t>(std::llround(share * static_cast<double>(compared)),
+                               std::min<std::int64_t>(1, compared), compared);
   std::vector<std::int32_t> sampled;
-  for (std::int64_t n = step % stride; n < compared; n += stride)
-    sampled.push_back(static_cast<std::int32_t>(first + n));
+  for (std::int64_t i = 0; i < count; ++i)
+    sampled.push_back(static_cast<std::int32_t>(first + (i * compared / count + step) % compared));
+  std::sort(sampled.begin(), sampled.end());
   return Tensor::from<std::int32_t>({static_cast<std::int64_t>(sampled.size())}, sampled);
 }
 

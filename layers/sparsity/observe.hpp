@@ -11,9 +11,9 @@ namespace filigree {
 BlockGrid grid_of(const AttentionShape& shape, const Tensor& document_begin_T,
                   std::int64_t query_group, std::int64_t key_block);
 
-// Of `groups`, those that are compared with the dense map at a step: every round(1 / share)-th, the
-// first of them moving from step to step; none before `first`. At least one where there are groups
-// from there on. i32 [R].
+// Of `groups`, those that are compared with the dense map at a step: evenly spread over those from
+// `first` on, one further in every step, so that each has its turn equally often. As many in every
+// step: the nearest number to that share of them, at least one. Ascending, i32 [R].
 Tensor sampled_groups(std::int64_t groups, double share, std::int64_t step, std::int64_t first = 0);
 
 // The oracle of those groups: what dense attention gives to each block. Streamed; q and k after
