@@ -61,14 +61,6 @@ std::uint32_t Block::lanes_present(int warp) const {
   return lanes == 32 ? 0xffffffffu : (1u << lanes) - 1;
 }
 
-std::uint32_t Block::lanes_running(int warp) const {
-  std::uint32_t mask = 0;
-  for (int lane = 0; lane < std::min(32, count_ - warp * 32); ++lane) {
-    if (threads_[warp * 32 + lane].wait != Wait::exited) mask |= 1u << lane;
-  }
-  return mask;
-}
-
 void Block::place(const detail::Kernel& kernel, const LaunchShape& shape, uint3 position) {
   kernel_ = &kernel;
   shape_ = shape;
@@ -98,6 +90,7 @@ void Block::start() {
   idle_yields_ = 0;
   fault_.clear();
   for (auto& groups : groups_) groups.clear();
+  for (int warp = 0; warp * 32 < count_; ++warp) lanes_running_[warp] = lanes_present(warp);
   async_ = {};
   agent_.index = (count_ + 31) / 32 * 32;  // a warp of its own
   order_.start(&clock_, agent_.index + 1);
@@ -173,6 +166,7 @@ void Block::entry(boost::context::detail::transfer_t transfer) {
 
 void Block::finish(Thread& thread) {
   thread.wait = Wait::exited;
+  lanes_running_[thread.warp()] &= ~(1u << thread.lane());
   --live_;
   idle_yields_ = 0;
   switch_to(thread.fiber, scheduler_);
@@ -263,14 +257,15 @@ void Block::warp_collective(const char* name, std::uint32_t mask, void* request,
   const int warp = thread.warp();
   const std::uint32_t own = 1u << thread.lane();
   if ((mask & own) == 0) fail(call_text(name, mask) + ", which leaves out its own lane");
-  if ((mask & ~lanes_running(warp)) != 0) {
+  if ((mask & ~lanes_running_[warp]) != 0) {
     fail(call_text(name, mask) + ", which names lanes that have exited or do not exist");
   }
   auto& groups = groups_[warp];
   auto group = std::find_if(groups.begin(), groups.end(),
                             [&](const Group& other) { return other.mask == mask; });
   if (group == groups.end()) group = groups.insert(groups.end(), Group{mask, 0, complete, name});
-  if (group->complete != complete || std::string_view(group->name) != name) {
+  if (group->complete != complete ||
+      (group->name != name && std::string_view(group->name) != name)) {
     fail(call_text(name, mask) + " while other lanes of the mask wait at " + group->name);
   }
   group->arrived |= own;

@@ -86,7 +86,6 @@ class Block {
   int threads() const { return count_; }
   Thread& thread(int i) { return threads_[i]; }
   std::uint32_t lanes_present(int warp) const;
-  std::uint32_t lanes_running(int warp) const;
   BlockOrder& order() { return order_; }
   AsyncState& async() { return async_; }
   // Takes a copy that lands when the scheduler says so, by the hand of no thread.
@@ -120,6 +119,7 @@ class Block {
   std::vector<Thread> threads_ = std::vector<Thread>(kMaxThreads);
   std::vector<std::uint16_t> ready_;
   std::array<std::vector<Group>, kMaxThreads / 32> groups_;
+  std::array<std::uint32_t, kMaxThreads / 32> lanes_running_{};
   BlockOrder order_;
   AsyncState async_;
   Thread agent_;  // whose accesses those of landing copies are

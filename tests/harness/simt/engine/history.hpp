@@ -4,6 +4,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
+#include <iterator>
+#include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,19 +54,20 @@ struct Place {
 
 class History {
  public:
-  void clear() { entries_.clear(); }
+  void clear() {
+    entries_.clear();
+    of_streams_.clear();
+  }
 
   // `place` starts at `time`.
   void begin(const Place& place, std::uint64_t time) {
     floor_ = start_ = time;
-    for (const Entry& entry : entries_) {
-      if (!place.after(entry.place)) {
-        floor_ = entry.start;
-        break;
-      }
-    }
+    for (const auto& [stream, entries] : of_streams_)
+      if (const Entry* first = first_unordered(place, stream, entries))
+        floor_ = std::min(floor_, first->start);
     if (!entries_.empty()) entries_.back().end = std::min(entries_.back().end, time);
     entries_.push_back({time, kNever, place});
+    of_streams_[place.stream].push_back(std::prev(entries_.end()));
   }
   std::uint64_t start() const { return start_; }
   // What is stamped earlier is ordered before the running operation.
@@ -72,19 +77,25 @@ class History {
   // The earlier operation that made a stamp of `time` if it is not ordered before the running one,
   // else null.
   const Place* unordered(std::uint64_t time) const {
-    for (std::size_t i = entries_.size() - 1; i-- > 0;) {
-      if (entries_[i].start > time) continue;
-      if (entries_[i].end <= time) return nullptr;  // made by an operation that is forgotten
-      return running().after(entries_[i].place) ? nullptr : &entries_[i].place;
+    if (entries_.empty()) return nullptr;
+    for (auto entry = std::next(entries_.rbegin()); entry != entries_.rend(); ++entry) {
+      if (entry->start > time) continue;
+      if (entry->end <= time) return nullptr;  // made by an operation that is forgotten
+      return running().after(entry->place) ? nullptr : &entry->place;
     }
     return nullptr;
   }
 
   // Forgets what every later operation comes after, because the host waited for it.
   void forget(const Clock& host) {
-    std::erase_if(entries_, [&](const Entry& entry) {
-      return host[entry.place.stream] >= entry.place.sequence;
-    });
+    for (auto stream = of_streams_.begin(); stream != of_streams_.end();) {
+      OfStream& entries = stream->second;
+      while (!entries.empty() && host[stream->first] >= entries.front()->place.sequence) {
+        entries_.erase(entries.front());
+        entries.pop_front();
+      }
+      stream = entries.empty() ? of_streams_.erase(stream) : std::next(stream);
+    }
   }
 
  private:
@@ -93,7 +104,25 @@ class History {
     std::uint64_t start, end;  // of its stamps
     Place place;
   };
-  std::vector<Entry> entries_;  // in the order in which they ran
+  using Entries = std::list<Entry>;
+  using OfStream = std::deque<Entries::iterator>;  // by sequence, which the starts follow too
+
+  // Of a stream's operations, the first that is not ordered before `place`, else null.
+  static const Entry* first_unordered(const Place& place, std::size_t stream,
+                                      const OfStream& entries) {
+    std::uint64_t known = place.clock[stream];
+    if (place.graph_launch != 0 && stream == place.stream)
+      known = std::min(known, place.sequence - 1);  // the rest of the launch: by the graph's edges
+    auto first = std::partition_point(entries.begin(), entries.end(), [&](const auto& entry) {
+      return entry->place.sequence <= known;
+    });
+    first = std::find_if(first, entries.end(),
+                         [&](const auto& entry) { return !place.after(entry->place); });
+    return first == entries.end() ? nullptr : &**first;
+  }
+
+  Entries entries_;  // in the order in which they ran
+  std::map<std::size_t, OfStream> of_streams_;
   std::uint64_t start_ = 0, floor_ = 0;
 };
 
