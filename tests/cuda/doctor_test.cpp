@@ -25,7 +25,7 @@ TEST(Doctor, ListsGpusAndLibraries) {
   const auto found = findings();
   EXPECT_EQ(found.at("CUDA").found, "built with 13.0 for sm_90a");
   EXPECT_EQ(found.at("NVIDIA driver").found, "for CUDA 13.0");
-  EXPECT_EQ(found.at("GPU 1").found, "SIMT emulator 1, compute capability 9.0, 8.00 GiB");
+  EXPECT_EQ(found.at("GPU 1").found, "SIMT emulator 1, compute capability 9.0, 8.0 GiB");
   for (const char* name : {"CUDA", "NVIDIA driver", "GPU 0", "cuBLASLt", "NCCL"})
     EXPECT_EQ(found.at(name).status, Status::ok) << name;
   EXPECT_EQ(found.at("NCCL").found, "2.28.9");

@@ -86,7 +86,10 @@ void expect_agreement(const RunConfig& config, double tolerance) {
       return own_part(engine.parameters(), single.parameters(), whole);
     };
     const Tensor after = part(cpu.parameters), before = part(cpu.before);
-    EXPECT_EQ(distance(gpu.before, before), 0.0);
+    // The gains of sigmaReparam begin as spectral norms, which ranks sum in another order.
+    const double start = config.model.sigma_reparam == "none" ? 0.0 : 1e-7;
+    EXPECT_LE(distance(gpu.before, before),
+              start * distance(before, Tensor::zeros(before.shape(), before.dtype())));
     // Adam turns the smallest gradients, which are rounding alone, into steps of full size.
     EXPECT_LT(distance(gpu.parameters, after),
               (config.train.dtype == "bf16" ? 0.15 : 0.02) * distance(after, before));
@@ -115,7 +118,7 @@ TEST(ParallelTraining, EveryVariantAgreesWithTheCpu) {
   config.model.sparsity.head_gate = true;
   config.model.sparsity.dense_heads = 0.25;
   config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
-  config.model.sigma_reparam = "all";
+  config.model.sigma_reparam = "attention";
   config.model.recompute = "block";
   config.train.check_lists = 1;
   config.train.steps = 2;

@@ -95,8 +95,13 @@ def untested_cuda_ops(root, texts, ops):
     for name, text in texts.items():
         if not name.startswith("tests/kernels/"):
             continue
-        for part in re.split(r"^TEST(?:_F|_P)?\(", text, flags=re.MULTILINE)[1:]:
-            for op in re.findall(r"(?:expect_parity|expect_reference_bits|accepting_implementations)<(\w+)>", part):
+        helpers, *parts = re.split(r"^TEST(?:_F|_P)?\(", text, flags=re.MULTILINE)
+        for part in parts:
+            compared = re.findall(r"(?:expect_parity|expect_reference_bits|accepting_implementations)<(\w+)>",
+                                  helpers + part)
+            if "fast_implementations(" in part:  # of attention: those are run forward and backward
+                compared += ["AttentionForward", "AttentionBackward"]
+            for op in compared:
                 suites.setdefault(op, set()).add(part.split(",")[0])
     for op in sorted(ops):
         if not suites.get(op, set()) & run:
