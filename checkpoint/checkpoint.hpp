@@ -72,6 +72,9 @@ class CheckpointSave {
   CheckpointSave(const CheckpointSave&) = delete;
   CheckpointSave& operator=(const CheckpointSave&) = delete;
 
+  // Those of the tensors that this rank writes; before write() a copy may take the place of one.
+  std::vector<NamedTensor*> own_tensors();
+
   void write();              // this rank's file; the tensors are not needed afterwards
   void gather();             // collective: what all have written
   void publish();            // rank 0: the manifest, the rename, and what is superseded is removed

@@ -221,6 +221,9 @@ struct CheckpointSave::State {
     return gather_or_throw(world, info.step, std::exchange(failure, ""), std::exchange(report, ""),
                            [this] { temporary.remove(); });
   }
+  const std::vector<std::size_t>& own_indices() const {
+    return plan[static_cast<std::size_t>(world.rank())];
+  }
   fs::path temporary_path() const {
     return folder / temporary_folder_name(info.step, id.substr(0, 8));
   }
@@ -277,11 +280,16 @@ CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
 
 CheckpointSave::~CheckpointSave() = default;
 
+std::vector<NamedTensor*> CheckpointSave::own_tensors() {
+  std::vector<NamedTensor*> own;
+  for (const std::size_t index : state_->own_indices()) own.push_back(&state_->tensors[index]);
+  return own;
+}
+
 void CheckpointSave::write() {
   State& save = *state_;
   save.failure = failure_of([&] {
-    const auto slices =
-        slices_to_write(save.tensors, save.plan[static_cast<std::size_t>(save.world.rank())]);
+    const auto slices = slices_to_write(save.tensors, save.own_indices());
     const RankFileHeader header{save.id, save.info.step, save.world.rank(), save.world.size()};
     save.report =
         encode_report(write_rank_file(save.temporary_path(), header, slices, save.system), slices);

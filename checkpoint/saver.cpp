@@ -63,9 +63,9 @@ std::optional<SaveReport> CheckpointSaver::start(const CheckpointInfo& info,
   report_.step = info.step;
   started_ = Clock::now();
   return paused([&] {
-    if (options_.background) tensors = copies_of(std::move(tensors));
     save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(tensors), world_,
                                              options_.rule, intact_, *options_.system);
+    if (options_.background) copy(save_->own_tensors());
     begin(Stage::writing);
     return !options_.background && advance();
   });
@@ -85,23 +85,21 @@ SaveReport CheckpointSaver::finish() {
   }
 }
 
-// In the tensors' order, into the same memory as the last time where the sizes are the same.
-std::vector<NamedTensor> CheckpointSaver::copies_of(std::vector<NamedTensor> tensors) {
+// Into the same memory as the last time where the sizes are the same.
+void CheckpointSaver::copy(const std::vector<NamedTensor*>& tensors) {
   copies_.resize(tensors.size());
   std::vector<Piece> pieces;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& tensor = tensors[i].tensor;
-    if (!tensor.defined() || tensor.device().kind != DeviceKind::cpu) continue;  // will be refused
+    Tensor& tensor = tensors[i]->tensor;
     Tensor& copy = copies_[i];
     if (!copy.defined() || copy.shape() != tensor.shape() || copy.dtype() != tensor.dtype())
       copy = Tensor::empty(tensor.shape(), tensor.dtype());
     add_pieces(tensor, copy, pieces);
-    tensors[i].tensor = copy;
+    tensor = copy;
   }
 #pragma omp parallel for num_threads(options_.threads) schedule(dynamic)
   for (const Piece& piece : pieces)
     std::memcpy(piece.to, piece.from, static_cast<std::size_t>(piece.bytes));
-  return tensors;
 }
 
 // What a rank does alone in a stage, on a thread in the background.

@@ -25,11 +25,11 @@ struct SaveReport {
   bool failed() const { return !failure.empty(); }
 };
 
-// The saves of a run. In the background, the caller waits for a copy of the tensors and for a few
-// small messages between ranks; hashing, writing and flushing, the publication and the removal of
-// what is superseded happen on a thread. Ranks talk to each other in these calls only, so the
-// communicator is never used by two threads. The copy's memory is kept for the next save: as much
-// as the tensors have.
+// The saves of a run. In the background, the caller waits for a copy of the tensors that its rank
+// writes and for a few small messages between ranks; hashing, writing and flushing, the publication
+// and the removal of what is superseded happen on a thread. Ranks talk to each other in these calls
+// only, so the communicator is never used by two threads. The copy's memory is kept for the next
+// save.
 class CheckpointSaver {
  public:
   struct Options {
@@ -62,7 +62,7 @@ class CheckpointSaver {
 
   template <class Body>
   std::optional<SaveReport> paused(Body&& body);
-  std::vector<NamedTensor> copies_of(std::vector<NamedTensor> tensors);
+  void copy(const std::vector<NamedTensor*>& tensors);
   void begin(Stage stage);
   void run_stage();
   bool all_ranks_are_done();

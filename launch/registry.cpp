@@ -1,5 +1,6 @@
 #include "launch/command.hpp"
 #include "launch/commands/bench_attention.hpp"
+#include "launch/commands/bench_checkpoint.hpp"
 #include "launch/commands/bench_kernels.hpp"
 #include "launch/commands/bench_quality.hpp"
 #include "launch/commands/bench_scale.hpp"
@@ -35,6 +36,7 @@ const std::vector<Command>& commands() {
       bench_kernels_command(),
       bench_attention_command(),
       bench_quality_command(),
+      bench_checkpoint_command(),
       doctor_command(),
   };
   return list;

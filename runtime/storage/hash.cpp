@@ -1,5 +1,8 @@
 #include "runtime/storage/hash.hpp"
 
+// Compiled here, for the vector instructions that this build may use: the library's own binary is
+// for the oldest processors.
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
