@@ -50,7 +50,7 @@ struct SavedCheckpoint {
   std::vector<std::string> warnings;  // old checkpoints that could not be removed
 };
 
-// A save in five calls, in this order, each once; the two without communication may run on another
+// A save in these calls, in this order, each once; those without communication may run on another
 // thread while the ranks do something else. Writes step_XXXXXXXX below `folder` (made when
 // missing): one HDF5 file per rank and manifest.json last, every file hashed and flushed to disk,
 // in a temporary folder that one rename publishes. A slice that several ranks hold is written by
@@ -72,9 +72,9 @@ class CheckpointSave {
   CheckpointSave(const CheckpointSave&) = delete;
   CheckpointSave& operator=(const CheckpointSave&) = delete;
 
-  // Those of the tensors that this rank writes; before write() a copy may take the place of one.
-  std::vector<NamedTensor*> own_tensors();
-
+  // May be left out. Takes copies of what this rank writes, after which the tensors may change,
+  // into `copies`, whose memory serves the next save as well.
+  void copy(std::vector<Tensor>& copies);
   void write();              // this rank's file; the tensors are not needed afterwards
   void gather();             // collective: what all have written
   void publish();            // rank 0: the manifest, the rename, and what is superseded is removed

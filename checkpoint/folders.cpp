@@ -61,19 +61,6 @@ bool is_intact(const fs::path& folder) {
   }
 }
 
-std::vector<fs::path> leftovers_in(const fs::path& folder) {
-  std::vector<fs::path> leftovers;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    const std::size_t mark = name.find(kTemporary);
-    if (mark != std::string::npos && step_of_folder_name(name.substr(0, mark)))
-      leftovers.push_back(entry->path());
-  }
-  return leftovers;
-}
-
 }  // namespace
 
 std::string step_folder_name(std::int64_t step) {
@@ -96,6 +83,23 @@ std::optional<std::int64_t> step_of_folder_name(const std::string& name) {
 
 std::string temporary_folder_name(std::int64_t step, const std::string& nonce) {
   return step_folder_name(step) + kTemporary + nonce;
+}
+
+bool is_temporary_folder_name(const std::string& name) {
+  const std::size_t mark = name.find(kTemporary);
+  return mark != std::string::npos && step_of_folder_name(name.substr(0, mark));
+}
+
+std::vector<fs::path> leftovers_in(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (is_temporary_folder_name(entry->path().filename().string()))
+      leftovers.push_back(entry->path());
+  }
+  std::sort(leftovers.begin(), leftovers.end());
+  return leftovers;
 }
 
 std::vector<std::int64_t> published_steps(const fs::path& folder) {

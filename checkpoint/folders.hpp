@@ -18,10 +18,14 @@ namespace filigree {
 std::string step_folder_name(std::int64_t step);
 std::optional<std::int64_t> step_of_folder_name(const std::string& name);
 std::string temporary_folder_name(std::int64_t step, const std::string& nonce);
+bool is_temporary_folder_name(const std::string& name);
 
 // Published steps below `folder`, newest first; none when it does not exist. Their content is not
 // looked at.
 std::vector<std::int64_t> published_steps(const std::filesystem::path& folder);
+
+// Folders of saves that are under way or were cut short, by name.
+std::vector<std::filesystem::path> leftovers_in(const std::filesystem::path& folder);
 
 // Renames the complete `temporary` to `target`, atomically and durably. A folder that already has
 // that name (a damaged checkpoint that training has passed again) changes places with it and is
@@ -38,7 +42,7 @@ std::vector<std::int64_t> superseded_steps(const std::filesystem::path& folder,
                                            std::optional<std::int64_t> just_written,
                                            std::set<std::int64_t>& intact);
 
-// Removes these checkpoints, and what killed saves have left. Returns what could not be removed, as
+// Removes these checkpoints, and all leftovers. Returns what could not be removed, as
 // warnings.
 std::vector<std::string> remove_checkpoints(const std::filesystem::path& folder,
                                             const std::vector<std::int64_t>& steps,

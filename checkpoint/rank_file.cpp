@@ -13,6 +13,9 @@ namespace {
 // Small enough that a piece is still in the cache when the second hash or the write comes to it.
 constexpr std::int64_t kPieceBytes = std::int64_t{1} << 20;
 
+// The disk is given so much at a time while the next is hashed.
+constexpr std::int64_t kWriteBackBytes = std::int64_t{8} << 20;
+
 // Of the values of a slice that have a hash of their own.
 constexpr std::int64_t kPartBytes = std::int64_t{4} << 20;
 
@@ -138,12 +141,16 @@ class HashedFile {
       whole_.update(values + done, static_cast<std::size_t>(count));
       file_.write_at(cursor_, values + done, count);
       cursor_ += count;
+      if (cursor_ - given_to_disk_ >= kWriteBackBytes) {
+        file_.write_back(given_to_disk_, cursor_ - given_to_disk_);
+        given_to_disk_ = cursor_;
+      }
     }
     return part.digest();
   }
 
   PosixFile file_;
-  std::int64_t size_, cursor_ = 0;
+  std::int64_t size_, cursor_ = 0, given_to_disk_ = 0;
   Hasher128 whole_, structure_;
 };
 

@@ -280,14 +280,25 @@ CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
 
 CheckpointSave::~CheckpointSave() = default;
 
-std::vector<NamedTensor*> CheckpointSave::own_tensors() {
-  std::vector<NamedTensor*> own;
-  for (const std::size_t index : state_->own_indices()) own.push_back(&state_->tensors[index]);
-  return own;
+void CheckpointSave::copy(std::vector<Tensor>& copies) {
+  State& save = *state_;
+  const std::vector<std::size_t>& indices = save.own_indices();
+  save.failure = failure_of([&] {
+    copies.resize(indices.size());
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      Tensor& tensor = save.tensors[indices[i]].tensor;
+      Tensor& copy = copies[i];
+      if (!copy.defined() || copy.shape() != tensor.shape() || copy.dtype() != tensor.dtype())
+        copy = Tensor::empty(tensor.shape(), tensor.dtype());
+      copy.copy_from(tensor);
+      tensor = copy;
+    }
+  });
 }
 
 void CheckpointSave::write() {
   State& save = *state_;
+  if (!save.failure.empty()) return;  // there are no copies to write
   save.failure = failure_of([&] {
     const auto slices = slices_to_write(save.tensors, save.own_indices());
     const RankFileHeader header{save.id, save.info.step, save.world.rank(), save.world.size()};

@@ -1,31 +1,15 @@
 #include "checkpoint/saver.hpp"
 
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 namespace filigree {
 namespace {
 
-constexpr std::int64_t kCopyBytes = std::int64_t{4} << 20;
 constexpr std::chrono::milliseconds kLook{2};
 
 double seconds_between(std::chrono::steady_clock::time_point from,
                        std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
-}
-
-struct Piece {
-  const std::byte* from;
-  std::byte* to;
-  std::int64_t bytes;
-};
-
-void add_pieces(const Tensor& from, const Tensor& to, std::vector<Piece>& pieces) {
-  const auto* source = static_cast<const std::byte*>(from.raw());
-  auto* target = static_cast<std::byte*>(to.raw());
-  for (std::int64_t done = 0; done < from.bytes(); done += kCopyBytes)
-    pieces.push_back({source + done, target + done, std::min(kCopyBytes, from.bytes() - done)});
 }
 
 }  // namespace
@@ -65,10 +49,16 @@ std::optional<SaveReport> CheckpointSaver::start(const CheckpointInfo& info,
   return paused([&] {
     save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(tensors), world_,
                                              options_.rule, intact_, *options_.system);
-    if (options_.background) copy(save_->own_tensors());
     begin(Stage::writing);
     return !options_.background && advance();
   });
+}
+
+void CheckpointSaver::wait_for_copy() {
+  if (!busy()) return;
+  const Clock::time_point begun = Clock::now();
+  copied_.wait(false);
+  report_.pause_seconds += seconds_between(begun, Clock::now());
 }
 
 std::optional<SaveReport> CheckpointSaver::poll() {
@@ -85,26 +75,10 @@ SaveReport CheckpointSaver::finish() {
   }
 }
 
-// Into the same memory as the last time where the sizes are the same.
-void CheckpointSaver::copy(const std::vector<NamedTensor*>& tensors) {
-  copies_.resize(tensors.size());
-  std::vector<Piece> pieces;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    Tensor& tensor = tensors[i]->tensor;
-    Tensor& copy = copies_[i];
-    if (!copy.defined() || copy.shape() != tensor.shape() || copy.dtype() != tensor.dtype())
-      copy = Tensor::empty(tensor.shape(), tensor.dtype());
-    add_pieces(tensor, copy, pieces);
-    tensor = copy;
-  }
-#pragma omp parallel for num_threads(options_.threads) schedule(dynamic)
-  for (const Piece& piece : pieces)
-    std::memcpy(piece.to, piece.from, static_cast<std::size_t>(piece.bytes));
-}
-
 // What a rank does alone in a stage, on a thread in the background.
 void CheckpointSaver::begin(Stage stage) {
   stage_ = stage;
+  copied_ = !options_.background || stage != Stage::writing;
   done_ = false;
   if (!options_.background) return run_stage();
   thread_ = std::thread([this] { run_stage(); });
@@ -112,6 +86,11 @@ void CheckpointSaver::begin(Stage stage) {
 
 void CheckpointSaver::run_stage() {
   if (stage_ == Stage::writing) {
+    if (!copied_) {
+      save_->copy(copies_);
+      copied_ = true;
+      copied_.notify_all();
+    }
     save_->write();
   } else {
     save_->publish();

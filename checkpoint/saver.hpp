@@ -25,17 +25,17 @@ struct SaveReport {
   bool failed() const { return !failure.empty(); }
 };
 
-// The saves of a run. In the background, the caller waits for a copy of the tensors that its rank
-// writes and for a few small messages between ranks; hashing, writing and flushing, the publication
-// and the removal of what is superseded happen on a thread. Ranks talk to each other in these calls
-// only, so the communicator is never used by two threads. The copy's memory is kept for the next
-// save.
+// The saves of a run. In the background, the caller waits for a few small messages between ranks. A
+// thread copies what this rank writes of the tensors, which the caller may read meanwhile but not
+// change: a training step does not before its gradients are there. Hashing, writing and flushing,
+// the publication and the removal of what is superseded follow on that thread. Ranks talk to each
+// other in these calls only, so the communicator is never used by two threads. The copy's memory is
+// kept for the next save.
 class CheckpointSaver {
  public:
   struct Options {
     RetentionRule rule;
     bool background = true;  // false: start() does it all
-    int threads = 1;         // that copy
     FileSystem* system = &posix_file_system();
   };
   // `world` must outlive it.
@@ -51,6 +51,8 @@ class CheckpointSaver {
   //
   // Takes up a save as CheckpointSave does; not while busy().
   std::optional<SaveReport> start(const CheckpointInfo& info, std::vector<NamedTensor> tensors);
+  // To be called before the tensors of a save that was started change. Not collective.
+  void wait_for_copy();
   // To be called now and then: goes on when all ranks can. Waits for nobody's disk.
   std::optional<SaveReport> poll();
   // Waits until the save has ended; only while busy().
@@ -62,7 +64,6 @@ class CheckpointSaver {
 
   template <class Body>
   std::optional<SaveReport> paused(Body&& body);
-  void copy(const std::vector<NamedTensor*>& tensors);
   void begin(Stage stage);
   void run_stage();
   bool all_ranks_are_done();
@@ -78,7 +79,7 @@ class CheckpointSaver {
   Stage stage_ = Stage::writing;
   Clock::time_point started_;
   std::thread thread_;
-  std::atomic<bool> done_{false};
+  std::atomic<bool> copied_{true}, done_{false};
 };
 
 }  // namespace filigree

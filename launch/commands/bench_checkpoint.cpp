@@ -19,6 +19,7 @@ struct CheckpointArguments {
   RunConfig config;
   std::string config_file, folder = ".", json_file;
   std::int64_t repeats = 5;
+  double step = 0.25;
 };
 
 bool parse(const std::vector<std::string>& words, CheckpointArguments& arguments) {
@@ -33,6 +34,11 @@ bool parse(const std::vector<std::string>& words, CheckpointArguments& arguments
                .required = true});
   options.add("repeats", &arguments.repeats,
               {.description = "measurements of each kind, in turns", .min = 1, .max = 1000});
+  options.add("step", &arguments.step,
+              {.description = "what a training step takes beside a save in the background; it is "
+                              "slept through",
+               .unit = "seconds",
+               .min = 0});
   options.add("json", &arguments.json_file,
               {.description = "also write the measurements to this file", .unit = "FILE"});
   add_run_config(options, arguments.config);
@@ -54,6 +60,7 @@ int measure(const CheckpointArguments& arguments, const RankEnvironment& environ
       measure_checkpoints(config, world,
                           {.folder = arguments.folder,
                            .repeats = arguments.repeats,
+                           .step_seconds = arguments.step,
                            .threads = threads_per_rank(config.train.threads, environment)});
   print_once(checkpoint_benchmark_text(result));
   if (arguments.json_file.empty()) return exit_code::kOk;

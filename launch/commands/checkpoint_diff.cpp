@@ -86,8 +86,11 @@ int run(const std::vector<std::string>& words) {
     ++apart;
     text += line(difference);
   }
-  text += apart == 0 ? str("all ", differences.size(), " tensors are the same\n")
-                     : str(apart, " of ", differences.size(), " tensors differ\n");
+  text += apart == 0
+              ? str("all ", differences.size(), " tensors ",
+                    arguments.tolerance > 0 ? str("differ by at most ", arguments.tolerance, "\n")
+                                            : str("are the same\n"))
+              : str(apart, " of ", differences.size(), " tensors differ\n");
   print_once(arguments.json ? list.dump(2) + "\n" : text);
   return apart == 0 ? exit_code::kOk : exit_code::kDifferent;
 }

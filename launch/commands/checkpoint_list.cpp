@@ -1,11 +1,12 @@
 #include "launch/commands/checkpoint_list.hpp"
 
+#include <algorithm>
 #include <iomanip>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/checkpoint.hpp"
+#include "checkpoint/folders.hpp"
 #include "launch/commands/checkpoint_paths.hpp"
 #include "launch/commands/data_progress.hpp"
 #include "launch/options.hpp"
@@ -38,9 +39,12 @@ Listed look_at(const std::filesystem::path& folder) {
 
 std::string table(const std::vector<Listed>& all) {
   std::ostringstream out;
+  std::size_t longest = 0;
+  for (const Listed& one : all) longest = std::max(longest, one.name.size());
+  const int name_width = static_cast<int>(longest) + 3;
   const auto row = [&](const auto& name, const auto& layout, const auto& tensors, const auto& size,
                        const auto& state) {
-    out << std::left << std::setw(16) << name << std::setw(12) << layout << std::right
+    out << std::left << std::setw(name_width) << name << std::setw(12) << layout << std::right
         << std::setw(8) << tensors << std::setw(12) << size << "  " << state << "\n";
   };
   row("checkpoint", "layout", "tensors", "size", "state");
@@ -79,7 +83,11 @@ int run(const std::vector<std::string>& arguments) {
   options.add("json", &json, {.description = "print one JSON list instead of the table"});
   if (!options.parse(arguments)) return exit_code::kOk;
   std::vector<Listed> all;
-  for (const auto& folder : all_checkpoints(path)) all.push_back(look_at(folder));
+  const auto folders = all_checkpoints(path);
+  for (const auto& folder : folders) all.push_back(look_at(folder));
+  for (const auto& leftover : leftovers_in(folders.front().parent_path()))
+    all.push_back(
+        {.name = leftover.filename(), .problem = "not finished: a save under way or cut short"});
   if (!json) {
     print_once(table(all));
     return exit_code::kOk;

@@ -9,8 +9,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::string list_of_steps(const fs::path& folder) {
+  std::string text;
+  for (const std::int64_t step : published_steps(folder))
+    text = str(step, text.empty() ? "" : ", ", text);
+  return text;
+}
+
+// Whether the path names one checkpoint, which must be there.
 bool is_checkpoint(const fs::path& path) {
-  return fs::exists(path / kManifestName) || step_of_folder_name(path.filename().string());
+  const std::string name = path.filename().string();
+  if (fs::is_directory(path) && is_temporary_folder_name(name))
+    throw UserError(str("'", path.string(),
+                        "' is not finished: a save under way, or one that was cut short; the next "
+                        "save or `filigree checkpoint prune` removes it"));
+  if (fs::exists(path / kManifestName)) return true;
+  if (!step_of_folder_name(name)) return false;
+  if (fs::is_directory(path)) return true;
+  const std::string steps = list_of_steps(path.parent_path());
+  throw UserError(str("there is no checkpoint '", path.string(), "'",
+                      steps.empty() ? "" : "; saved are steps " + steps));
 }
 
 // "runs/mine/" and "runs/mine" are one folder.
@@ -24,6 +42,8 @@ fs::path without_slash(const std::string& path) {
 fs::path checkpoints_folder(const std::string& path) {
   const fs::path given = without_slash(path);
   if (!fs::is_directory(given)) throw UserError(str("there is no folder '", path, "'"));
+  if (is_checkpoint(given))
+    throw UserError(str("'", path, "' is one checkpoint; give its run, or the folder it lies in"));
   const fs::path folder = fs::is_directory(given / "checkpoints") ? given / "checkpoints" : given;
   if (published_steps(folder).empty())
     throw UserError(str("'", path,

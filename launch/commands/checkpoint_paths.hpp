@@ -8,7 +8,7 @@
 namespace filigree {
 
 // The checkpoints/ of a run directory, or the folder itself where it holds checkpoints. Throws
-// UserError when there is none.
+// UserError when there is none, or the path names one checkpoint.
 std::filesystem::path checkpoints_folder(const std::string& path);
 
 // A checkpoint's folder as it is; of a run, or a folder of checkpoints, the newest that is

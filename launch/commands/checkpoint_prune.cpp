@@ -36,9 +36,12 @@ int run(const std::vector<std::string>& arguments) {
   std::set<std::int64_t> intact;
   const auto superseded = superseded_steps(folder, rule, std::nullopt, intact);
   std::string text;
-  for (const std::int64_t step : superseded)
-    text += str(dry_run ? "would remove " : "removed ", step_folder_name(step), "\n");
-  if (superseded.empty()) text = "nothing to remove\n";
+  const auto name = [&](const std::string& gone) {
+    text += str(dry_run ? "would remove " : "removed ", gone, "\n");
+  };
+  for (const std::int64_t step : superseded) name(step_folder_name(step));
+  for (const auto& leftover : leftovers_in(folder)) name(leftover.filename().string());
+  if (text.empty()) text = "nothing to remove\n";
   std::string problems;
   if (!dry_run)
     for (const std::string& warning : remove_checkpoints(folder, superseded, posix_file_system()))
@@ -51,7 +54,8 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace
 
 Command checkpoint_prune_command() {
-  return {"checkpoint prune", "remove old checkpoints of a run",
+  return {"checkpoint prune",
+          "remove old checkpoints of a run, and what interrupted saves have left",
           "filigree checkpoint prune runs/lm_7m --keep 2 --keep-every 1000 --dry-run", run};
 }
 

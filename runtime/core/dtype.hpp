@@ -29,6 +29,33 @@ struct BFloat16 {
 // IEEE binary16 as storage only: files may hold it, kernels do not compute in it.
 struct Float16 {
   std::uint16_t bits = 0;
+
+  Float16() = default;
+  // Rounds to nearest, ties to even; what is too large becomes infinite, a NaN stays a (quiet) NaN.
+  explicit Float16(float value) {
+    const auto raw = std::bit_cast<std::uint32_t>(value);
+    const std::uint32_t sign = (raw >> 16) & 0x8000u, size = raw & 0x7fffffffu;
+    std::uint32_t rounded = 0;
+    if (size > 0x7f800000u) {
+      rounded = 0x7e00u | ((size >> 13) & 0x3ffu);
+    } else if (size >= 0x477ff000u) {  // 65520: halfway between the largest and infinity
+      rounded = 0x7c00u;
+    } else if (size < 0x38800000u) {  // subnormal: the sum has the spacing of binary16's
+      rounded = std::bit_cast<std::uint32_t>(std::bit_cast<float>(size) + 0.5f) - 0x3f000000u;
+    } else {
+      rounded = (size - 0x38000000u + 0xfffu + ((size >> 13) & 1u)) >> 13;
+    }
+    bits = static_cast<std::uint16_t>(sign | rounded);
+  }
+  explicit operator float() const {
+    const std::uint32_t sign = (bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u;
+    const std::uint32_t fraction = bits & 0x3ffu;
+    std::uint32_t size = (exponent + 112u) << 23 | fraction << 13;
+    if (exponent == 31u) size = 0x7f800000u | fraction << 13;
+    if (exponent == 0u)
+      size = std::bit_cast<std::uint32_t>(static_cast<float>(fraction) * 0x1p-24f);
+    return std::bit_cast<float>(sign | size);
+  }
 };
 
 std::int64_t size_of(DType dtype);             // bytes of one element

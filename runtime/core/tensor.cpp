@@ -143,6 +143,8 @@ void visit_dtype(DType dtype, Visitor&& visitor) {
       return visitor(float{});
     case DType::bf16:
       return visitor(BFloat16{});
+    case DType::f16:
+      return visitor(Float16{});
     case DType::i64:
       return visitor(std::int64_t{});
     case DType::i32:
@@ -151,20 +153,21 @@ void visit_dtype(DType dtype, Visitor&& visitor) {
       return visitor(std::uint16_t{});
     case DType::u8:
       return visitor(std::uint8_t{});
-    case DType::f16:
-      break;
   }
   FILIGREE_CHECK(false, "no conversion for ", name_of(dtype));
 }
+
+template <class T>
+constexpr bool is_half = std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>;
 
 template <class To, class From>
 To converted(From value) {
   if constexpr (std::is_same_v<To, From>) {
     return value;
-  } else if constexpr (std::is_same_v<From, BFloat16>) {
+  } else if constexpr (is_half<From>) {
     return converted<To>(static_cast<float>(value));
-  } else if constexpr (std::is_same_v<To, BFloat16>) {
-    return BFloat16(static_cast<float>(value));
+  } else if constexpr (is_half<To>) {
+    return To(static_cast<float>(value));
   } else {
     return static_cast<To>(value);
   }

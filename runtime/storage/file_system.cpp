@@ -29,6 +29,10 @@ int FileSystem::allocate(int descriptor, std::int64_t bytes) {
   return errno == 0 ? 0 : -1;
 }
 
+int FileSystem::write_back(int descriptor, std::int64_t offset, std::int64_t bytes) {
+  return ::sync_file_range(descriptor, offset, bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 int FileSystem::sync(int descriptor) { return ::fsync(descriptor); }
 
 int FileSystem::close(int descriptor) { return ::close(descriptor); }

@@ -25,6 +25,8 @@ class FileSystem {
   virtual ssize_t read(int descriptor, void* out, std::size_t bytes, std::int64_t offset);
   virtual ssize_t write(int descriptor, const void* data, std::size_t bytes, std::int64_t offset);
   virtual int allocate(int descriptor, std::int64_t bytes);
+  // Begins to move these bytes to the disk, and waits for nothing: sync() says what became of them.
+  virtual int write_back(int descriptor, std::int64_t offset, std::int64_t bytes);
   virtual int sync(int descriptor);
   virtual int close(int descriptor);
 

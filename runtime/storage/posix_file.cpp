@@ -100,6 +100,10 @@ void PosixFile::allocate(std::int64_t bytes) const {
     fail("reserve space for", path_, errno);
 }
 
+void PosixFile::write_back(std::int64_t offset, std::int64_t bytes) const {
+  system_->write_back(descriptor_, offset, bytes);
+}
+
 void PosixFile::sync() const {
   if (uninterrupted([&] { return system_->sync(descriptor_); }) != 0)
     fail("flush to disk", path_, errno);

@@ -36,6 +36,8 @@ class PosixFile {
   // Reserves disk space for the first `bytes` bytes now, so that a full disk shows here and not
   // halfway through.
   void allocate(std::int64_t bytes) const;
+  // A hint that nothing will be written there again: the disk may begin, so that sync() waits less.
+  void write_back(std::int64_t offset, std::int64_t bytes) const;
   // Until this returns, the data may be lost with the power.
   void sync() const;
   // Reports the write errors that some file systems keep back until close; the destructor cannot.

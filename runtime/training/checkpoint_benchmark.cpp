@@ -24,8 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// What a training step may take between two looks at a save in the background.
-constexpr std::chrono::milliseconds kStep{10};
 constexpr std::int64_t kReadBytes = std::int64_t{8} << 20;
 
 double most_of(Communicator& world, double value) {
@@ -186,6 +184,7 @@ class Benchmark {
     result_.layout = config.parallel;
     result_.parameters = config.model.parameters();
     result_.tensors = tensors_.size();
+    result_.step_seconds = options.step_seconds;
   }
 
   CheckpointBenchmark run() {
@@ -204,9 +203,7 @@ class Benchmark {
   }
 
   CheckpointSaver saver(const char* name, bool background) {
-    return {scratch_.path() / name,
-            world_,
-            {.rule = {.keep = 1}, .background = background, .threads = options_.threads}};
+    return {scratch_.path() / name, world_, {.rule = {.keep = 1}, .background = background}};
   }
 
   SaveReport save(CheckpointSaver& saver) {
@@ -216,7 +213,9 @@ class Benchmark {
     world_.barrier();
     auto report = saver.start(info, tensors_);
     while (!report) {
-      std::this_thread::sleep_for(kStep);
+      std::this_thread::sleep_for(std::chrono::duration<double>(options_.step_seconds));
+      saver.wait_for_copy();
+      world_.barrier();  // as the ranks meet in every step
       report = saver.poll();
     }
     if (report->failed()) throw AgreedError(report->failure);
@@ -350,7 +349,8 @@ std::string checkpoint_benchmark_text(const CheckpointBenchmark& result) {
               ? "(read from the disk: nothing of the files was in memory)\n"
               : str("(up to ", fixed(100 * result.cached, 0),
                     " % of the files were in memory, which the system would not forget)\n"));
-  out << "\ntraining stands still for " << fixed(1e3 * result.pause.median(), 2)
+  out << "\ntraining in steps of " << fixed(result.step_seconds, 3) << " s stands still for "
+      << fixed(1e3 * result.pause.median(), 2)
       << " ms when saving in the background (the first time " << fixed(1e3 * result.first_pause, 2)
       << " ms), " << fixed(result.save.median() / result.pause.median(), 1)
       << " times shorter than in the foreground\n";
@@ -366,6 +366,7 @@ nlohmann::ordered_json to_json(const CheckpointBenchmark& result) {
           {"save_in_background", to_json(result.background)},
           {"pause", to_json(result.pause)},
           {"first_pause_seconds", result.first_pause},
+          {"step_seconds", result.step_seconds},
           {"plain_read", to_json(result.plain_read)},
           {"load", to_json(result.load)},
           {"load_other_layout", to_json(result.load_other)},

@@ -18,7 +18,8 @@ namespace filigree {
 struct CheckpointBenchmarkOptions {
   std::filesystem::path folder;  // on the disk to measure; all that is written there is removed
   std::int64_t repeats = 5;
-  int threads = 1;  // of a rank
+  double step_seconds = 0.25;  // of the training that a save in the background goes beside
+  int threads = 1;             // of a rank
 };
 
 // The same work, or its counterpart without checkpoints, done `repeats` times.
@@ -33,10 +34,11 @@ struct CheckpointBenchmark {
   MeshShape layout;
   std::int64_t parameters = 0;
   std::size_t tensors = 0;
-  Timed plain_write;   // as many bytes as the rank's file has, in the largest pieces, and fsync
-  Timed save;          // in the foreground: its time is a pause
-  Timed pause;         // of a save in the background
-  Timed background;    // that save from its start to its end
+  Timed plain_write;  // as many bytes as the rank's file has, in the largest pieces, and fsync
+  Timed save;         // in the foreground: its time is a pause
+  Timed pause;        // of a save in the background
+  Timed background;   // that save from its start to its end
+  double step_seconds;
   double first_pause;  // of the first, for which memory is taken from the system
   Timed plain_read;    // as many bytes as the rank loads, one file after the other
   Timed load;          // on the layout that saved

@@ -18,12 +18,12 @@ std::string row(const std::string& name, std::int64_t bytes) {
 }  // namespace
 
 std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer,
-                                 bool background_saves) {
+                                 int savers) {
   const bool has_copy = !store.compute().shares_storage_with(store.master());
   const std::int64_t parameters = store.master().bytes() + (has_copy ? store.compute().bytes() : 0);
   const std::int64_t gradients = store.gradient().bytes();
   const std::int64_t moments = optimizer.first_moment().bytes() + optimizer.second_moment().bytes();
-  const std::int64_t copy = background_saves ? store.master().bytes() + moments : 0;
+  const std::int64_t copy = savers > 0 ? (store.master().bytes() + moments) / savers : 0;
   return "memory of a rank before the first step" + row("parameters", parameters) +
          row("gradients", gradients) + row("optimizer", moments) +
          (copy > 0 ? row("saving", copy) : std::string()) +

@@ -9,10 +9,11 @@
 
 namespace filigree {
 
-// Parameters, gradients and optimizer state of this rank, and the host's copy of what is saved
-// where that happens in the background.
+// Parameters, gradients and optimizer state of this rank, and the host's copy of what it saves
+// where that happens in the background: a share of the state among `savers` ranks that hold the
+// same; 0: there is none.
 std::string planned_memory_table(const ParameterStore& store, const AdamWOptimizer& optimizer,
-                                 bool background_saves);
+                                 int savers);
 // The allocator of a context that trains. Throws InternalError where it does not count.
 const CachingAllocator& counting_allocator(const ExecutionContext& context);
 // The most that was in use at once on the allocator's device, by use.

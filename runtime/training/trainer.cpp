@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "checkpoint/folders.hpp"
 #include "checkpoint/saver.hpp"
 #include "data_pipeline/manifest.hpp"
 #include "runtime/storage/atomic_file.hpp"
@@ -43,6 +44,7 @@ class Trainer {
   void find_initial_weights();
   void start_new();
   void take_up();
+  void clear_leftovers();
   std::string newest_verified();
   StepReport one_step(LoaderSource& source);
   void count_work(StepReport& report);
@@ -96,7 +98,6 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   saver_.emplace(directory_->checkpoints(), mesh_.world(),
                  CheckpointSaver::Options{{config_.checkpoint.keep, config_.checkpoint.keep_every},
                                           config_.checkpoint.background,
-                                          job_.context.num_threads,
                                           job_.checkpoint_files});
 }
 
@@ -172,6 +173,15 @@ std::string Trainer::newest_verified() {
   return broadcast_text(mesh_.world(), folder, 0);
 }
 
+// Of saves that were cut short: the disk may not have room for them and the next save.
+void Trainer::clear_leftovers() {
+  const std::filesystem::path folder = directory_->checkpoints();
+  for (const std::filesystem::path& path : leftovers_in(folder))
+    log_->info("removing what a save left that was cut short: ", path.string());
+  for (const std::string& text : remove_checkpoints(folder, {}, *job_.checkpoint_files))
+    log_->warning(text);
+}
+
 void Trainer::take_up() {
   agree(mesh_.world(), [&] {
     directory_ = RunDirectory::open(config_.run);
@@ -195,6 +205,7 @@ void Trainer::take_up() {
                mesh_.shape().name(), ": the same run but for rounding");
   saved_step_ = first_step_ = state_.step;
   agree_on_first(mesh_.world(), [&] {
+    clear_leftovers();
     write_config();
     metrics_ = MetricsFile::resume(directory_->metrics_file(), state_.step);
   });
@@ -209,7 +220,7 @@ TrainingOutcome Trainer::run() {
     log_->info("weights of step 0 from ", config_.train.init_from);
   if (config_.train.only != "all") log_->info("only the ", config_.train.only, " train");
   log_->info(planned_memory_table(engine_->parameters(), engine_->optimizer(),
-                                  config_.checkpoint.background));
+                                  config_.checkpoint.background ? mesh_.shape().data : 0));
   LoaderSource source(data_->train, config_, mesh_, state_.step);
   started_ = Clock::now();
   while (state_.step < config_.train.steps) {
@@ -246,7 +257,7 @@ StepReport Trainer::one_step(LoaderSource& source) {
 
   engine_->context().reset_work();
   const bool measure = step % config_.train.log_every == 0;
-  const StepResult result = engine_->step(source, step, measure);
+  const StepResult result = engine_->step(source, step, measure, [&] { saver_->wait_for_copy(); });
   account(result);
 
   const double seconds = seconds_since(start);

@@ -80,11 +80,14 @@ void TrainingEngine::parameters_initialised() {
 
 void TrainingEngine::parameters_loaded() { model_.weights_changed(WeightChange::loaded, context_); }
 
-StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure) {
+StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure,
+                                const std::function<void()>& before_update) {
   take_batches(source);
   const std::int64_t every = config_.train.check_lists;
   Observation observation{.measures = measure, .compares = every > 0 && step % every == 0};
-  const auto enqueue = [&](const StepNumber& number) { enqueue_step(number, observation); };
+  const auto enqueue = [&](const StepNumber& number) {
+    enqueue_step(number, observation, before_update);
+  };
   if (!replay_)
     enqueue(step);
   else if (observation.measures || observation.compares)
@@ -117,7 +120,8 @@ void TrainingEngine::take_batches(MicroBatchSource& source) {
   }
 }
 
-void TrainingEngine::enqueue_step(const StepNumber& step, Observation& observation) {
+void TrainingEngine::enqueue_step(const StepNumber& step, Observation& observation,
+                                  const std::function<void()>& before_update) {
   const TraceRange range("step");
   totals_.clear(context_);
   accumulate_gradients(step, observation);
@@ -129,6 +133,7 @@ void TrainingEngine::enqueue_step(const StepNumber& step, Observation& observati
   const Tensor rate = step.data(context_, [this](std::int64_t number) {
     return Tensor::from<double>({1}, std::array{schedule_.rate(number)});
   });
+  if (before_update && !context_.stream) before_update();
   optimizer_.update(rate, totals_, context_);
   model_.weights_changed(WeightChange::updated, context_);
 }

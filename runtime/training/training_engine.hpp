@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -52,10 +53,12 @@ class TrainingEngine {
   // `measure`, the same on every rank, asks the attention layers what they did; it changes neither
   // loss nor gradients, but its kernels take time and count as work. Every train.check_lists steps
   // the tensor ranks compare which blocks they chose; where they differ, every rank throws the same
-  // AgreedError and nothing is updated. Collective. On an accelerator everything is enqueued, or
+  // AgreedError and nothing is updated. `before_update` is called when parameters and moments in
+  // the host's memory are about to change. Collective. On an accelerator everything is enqueued, or
   // launched as it was captured from an earlier step, before this waits once for the result; steps
   // that measure or compare are never captured, and wait where they must.
-  StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false);
+  StepResult step(MicroBatchSource& source, std::int64_t step, bool measure = false,
+                  const std::function<void()>& before_update = {});
 
   // To be called once parameters have been loaded from a checkpoint, or stay as initialised.
   // Collective.
@@ -79,7 +82,8 @@ class TrainingEngine {
     std::string disagreement = {};  // the first that this rank found
   };
   void take_batches(MicroBatchSource& source);
-  void enqueue_step(const StepNumber& step, Observation& observation);
+  void enqueue_step(const StepNumber& step, Observation& observation,
+                    const std::function<void()>& before_update);
   void accumulate_gradients(const StepNumber& step, Observation& observation);
   Variable micro_step_loss(Tape& tape, std::size_t micro, BatchInfo info) const;
   void check_agreement(const StepNumber& step, const Observation& observation) const;

@@ -50,11 +50,13 @@ TEST(CompareCheckpoints, SaysWhatDiffersAndByHowMuch) {
   const auto differences = compare_checkpoints(
       saved(a.path(),
             {tensor<float>("close", {4}, {1, 2, 3, 0}), tensor<double>("nan", {2}, {1, kNan}),
+             tensor<Float16>("half", {2}, {Float16(1.5f), Float16(2)}),
              tensor<std::int32_t>("count", {2}, {5, 6}), tensor<float>("gone", {1}, {1}),
              tensor<float>("shape", {2, 2}, {1, 2, 3, 4})},
             1, 0),
       saved(b.path(),
             {tensor<float>("close", {4}, {1, 2.5, 3, -0.0f}), tensor<double>("nan", {2}, {1, 2}),
+             tensor<Float16>("half", {2}, {Float16(1.25f), Float16(2)}),
              tensor<std::int32_t>("count", {2}, {5, 9}), tensor<float>("new", {1}, {1}),
              tensor<float>("shape", {4}, {1, 2, 3, 4})},
             2, 0));
@@ -64,11 +66,13 @@ TEST(CompareCheckpoints, SaysWhatDiffersAndByHowMuch) {
     ADD_FAILURE() << name;
     return TensorDifference{};
   };
-  EXPECT_EQ(differences.size(), 6u);
+  EXPECT_EQ(differences.size(), 7u);
   EXPECT_EQ(of("close").differing, 2);  // -0 has other bits
   EXPECT_DOUBLE_EQ(of("close").largest, 0.5);
   EXPECT_DOUBLE_EQ(of("close").largest_relative, 0.2);
   EXPECT_TRUE(std::isnan(of("nan").largest));
+  EXPECT_EQ(of("half").differing, 1);
+  EXPECT_DOUBLE_EQ(of("half").largest, 0.25);
   EXPECT_EQ(of("count").differing, 1);
   EXPECT_DOUBLE_EQ(of("count").largest, 3);
   EXPECT_EQ(of("gone").form, "only in the first");

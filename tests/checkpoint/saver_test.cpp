@@ -39,7 +39,7 @@ class HeldDisk : public FileSystem {
 };
 
 CheckpointSaver::Options options(FileSystem& system, std::int64_t keep = 3) {
-  return {{keep, 0}, true, 2, &system};
+  return {{keep, 0}, true, &system};
 }
 
 TEST(CheckpointSaver, SavesWhatTheTensorsHeldAtTheStart) {
@@ -52,7 +52,8 @@ TEST(CheckpointSaver, SavesWhatTheTensorsHeldAtTheStart) {
       EXPECT_FALSE(saver.start(info_of(1, 1, ranks), {mine}).has_value());
       EXPECT_TRUE(saver.busy());
       for (int i = 0; i < 5; ++i) EXPECT_FALSE(saver.poll().has_value());  // the disk is held
-      mine.tensor.zero();                                                  // training goes on
+      saver.wait_for_copy();
+      mine.tensor.zero();  // training goes on
       world->barrier();
       disk.release();
       const SaveReport report = saver.finish();

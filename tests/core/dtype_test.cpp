@@ -72,5 +72,36 @@ TEST(DType, AccumulationIsAtLeastF32) {
   EXPECT_EQ(accumulation_dtype(DType::bf16), DType::f32);
 }
 
+TEST(Float16, KeepsEveryValueItCanHold) {
+  for (std::uint32_t bits = 0; bits <= 0xffff; ++bits) {
+    Float16 half;
+    half.bits = static_cast<std::uint16_t>(bits);
+    const auto wide = static_cast<float>(half);
+    const bool is_nan = (bits & 0x7fffu) > 0x7c00u;
+    EXPECT_EQ(std::isnan(wide), is_nan) << std::hex << bits;
+    if (is_nan) EXPECT_TRUE(std::isnan(static_cast<float>(Float16(wide)))) << std::hex << bits;
+    if (!is_nan) EXPECT_EQ(Float16(wide).bits, bits) << std::hex << bits;
+  }
+  EXPECT_EQ(static_cast<float>(Float16(1.5f)), 1.5f);
+  EXPECT_EQ(static_cast<float>(Float16(65504.0f)), 65504.0f);
+  EXPECT_EQ(static_cast<float>(Float16(-0x1p-24f)), -0x1p-24f);
+}
+
+TEST(Float16, RoundsToTheNearestNeighbourAndTiesToTheEvenOne) {
+  for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {
+    Float16 low, high;
+    low.bits = static_cast<std::uint16_t>(bits);
+    high.bits = static_cast<std::uint16_t>(bits + 1);
+    const float middle = (static_cast<float>(low) + static_cast<float>(high)) / 2;
+    EXPECT_EQ(Float16(middle).bits, bits % 2 == 0 ? bits : bits + 1) << std::hex << bits;
+    EXPECT_EQ(Float16(std::nextafter(middle, 0.0f)).bits, bits) << std::hex << bits;
+    EXPECT_EQ(Float16(std::nextafter(middle, 1e30f)).bits, bits + 1) << std::hex << bits;
+    EXPECT_EQ(Float16(-middle).bits, Float16(middle).bits | 0x8000u) << std::hex << bits;
+  }
+  EXPECT_EQ(Float16(65519.0f).bits, 0x7bff);
+  EXPECT_EQ(Float16(65520.0f).bits, 0x7c00);
+  EXPECT_EQ(Float16(std::numeric_limits<float>::infinity()).bits, 0x7c00);
+}
+
 }  // namespace
 }  // namespace filigree

@@ -39,6 +39,9 @@ class FaultyFileSystem : public FileSystem {
   int allocate(int descriptor, std::int64_t bytes) override {
     return fails("allocate") ? -1 : FileSystem::allocate(descriptor, bytes);
   }
+  int write_back(int descriptor, std::int64_t offset, std::int64_t bytes) override {
+    return fails("write_back") ? -1 : FileSystem::write_back(descriptor, offset, bytes);
+  }
   int sync(int descriptor) override { return fails("sync") ? -1 : FileSystem::sync(descriptor); }
   int close(int descriptor) override {
     const bool failed = fails("close");
