@@ -79,8 +79,11 @@ TEST(Float16, KeepsEveryValueItCanHold) {
     const auto wide = static_cast<float>(half);
     const bool is_nan = (bits & 0x7fffu) > 0x7c00u;
     EXPECT_EQ(std::isnan(wide), is_nan) << std::hex << bits;
-    if (is_nan) EXPECT_TRUE(std::isnan(static_cast<float>(Float16(wide)))) << std::hex << bits;
-    if (!is_nan) EXPECT_EQ(Float16(wide).bits, bits) << std::hex << bits;
+    if (is_nan) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(Float16(wide)))) << std::hex << bits;
+    } else {
+      EXPECT_EQ(Float16(wide).bits, bits) << std::hex << bits;
+    }
   }
   EXPECT_EQ(static_cast<float>(Float16(1.5f)), 1.5f);
   EXPECT_EQ(static_cast<float>(Float16(65504.0f)), 65504.0f);

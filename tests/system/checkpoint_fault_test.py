@@ -146,7 +146,7 @@ class Stopped(ModelTest):
         steps = 8
         full = training("disk/run", steps, checkpoint__every=2)
         more = ["train", "--resume", "disk/run"]
-        script = (f"mount -t tmpfs -o size={int(2.5 * size) + other + (256 << 10)} tmpfs disk && "
+        script = (f"mount -t tmpfs -o size={int(2.4 * size) + other} tmpfs disk && "
                   f"{{ {' '.join(command(full, 2))} >full.txt 2>&1; code=$?; cp -a disk full; "
                   f"mount -o remount,size=64m disk && {' '.join(command(more, 2))} >more.txt 2>&1; "
                   "echo $? >more.code; cp -a disk more; exit $code; }")

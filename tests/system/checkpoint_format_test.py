@@ -62,7 +62,7 @@ class Format(ModelTest):
                         self.assertEqual(list(dataset.attrs["offset"]), part["offset"])
                         self.assertIn(dataset.attrs["dtype"], ("f32", b"f32"))
         last = (folder / "manifest.json").read_text().splitlines()[-3:]
-        self.assertEqual((last[0], last[2]), (",", "}"))
+        self.assertEqual((last[0], last[2]), ("},", "}"))
         self.assertRegex(last[1], r'^"self_hash": "[0-9a-f]{32}"$')
 
 

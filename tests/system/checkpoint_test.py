@@ -176,7 +176,7 @@ class Checkpoint(ModelTest):
                     continue  # takes a run only, below
                 errors = self.refuse("checkpoint", name, path, *second)
                 self.assertIn(message, errors[0], f"{name} {path}")
-            self.assertIn("required", self.refuse("checkpoint", name)[0])
+            self.assertIn("is missing", self.refuse("checkpoint", name)[0])
         self.assertIn("saved are steps 2, 4, 6", self.refuse("checkpoint", "verify", self.step("data", 3))[0])
         self.assertIn("is one checkpoint; give its run", self.refuse("checkpoint", "prune", self.step("data", 4))[0])
         self.assertIn("--kep", self.refuse("checkpoint", "prune", "data", "--kep", 1)[0])
