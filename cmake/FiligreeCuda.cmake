@@ -4,6 +4,7 @@
 #   FILIGREE_HAS_CUDA            whether it is built: with AUTO only where everything that it needs is found
 #   FILIGREE_CUDA_ARCHITECTURES  compute capabilities, e.g. 80;90a; what the backend may be asked to run on
 #   filigree_cuda_backend        the objects, for executables (FiligreeCudaBackend.cmake)
+#   FILIGREE_HAS_CUDNN           whether cuDNN's attention is in it (FILIGREE_CUDNN)
 #   FILIGREE_CUDA_SUMMARY        lines of the table that the configure step prints, "name|what was found"
 
 set(FILIGREE_CUDA_ARCHITECTURES "80;90a" CACHE STRING "Compute capabilities to compile for, of 80, 86, 89, 90a, 100a ...")
@@ -87,9 +88,31 @@ if("90a" IN_LIST FILIGREE_CUDA_ARCHITECTURES)
 endif()
 set(FILIGREE_HAS_CUDA TRUE)
 
+# cuDNN stands apart: the backend is complete without it.
+set(FILIGREE_HAS_CUDNN FALSE)
+set(cudnn "off (FILIGREE_CUDNN)")
+if(FILIGREE_CUDNN)
+  find_package(CUDNN 9.8 QUIET)
+  set(FILIGREE_HAS_CUDNN ${CUDNN_FOUND})
+  if(CUDNN_FOUND)
+    set(cudnn "${CUDNN_VERSION} (${CUDNN_LIBRARY}), frontend ${CUDNN_FRONTEND_VERSION} (${CUDNN_FRONTEND_INCLUDE_DIR})")
+    target_sources(filigree_cuda_backend PRIVATE kernels/attention/attention_cudnn.cpp)
+    target_link_libraries(filigree_cuda_backend PUBLIC CUDNN::CUDNN)
+  elseif(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY AND NOT CUDNN_FRONTEND_INCLUDE_DIR)
+    set(cudnn "left out: cudnn_frontend.h was not found; pip install --target build/cudnn_frontend --no-deps \
+nvidia-cudnn-frontend, or name its folder in CUDNN_FRONTEND_ROOT")
+  else()
+    set(cudnn "left out: cuDNN (9.8 or newer) was not found; CUDNN_ROOT names its folder")
+  endif()
+  if(NOT CUDNN_FOUND AND NOT FILIGREE_CUDNN STREQUAL "AUTO")
+    message(FATAL_ERROR "FILIGREE_CUDNN is ${FILIGREE_CUDNN}, but cuDNN is ${cudnn}")
+  endif()
+endif()
+
 list(TRANSFORM FILIGREE_CUDA_ARCHITECTURES PREPEND "sm_" OUTPUT_VARIABLE architectures)
 list(JOIN architectures ", " architectures)
 set(FILIGREE_CUDA_SUMMARY
     "CUDA|${CUDAToolkit_VERSION} (${CMAKE_CUDA_COMPILER}) for ${architectures}"
     "cuBLASLt|${CUDA_cublasLt_LIBRARY}"
-    "NCCL|${NCCL_VERSION} (${NCCL_LIBRARY})")
+    "NCCL|${NCCL_VERSION} (${NCCL_LIBRARY})"
+    "cuDNN|${cudnn}")

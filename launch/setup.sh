@@ -80,6 +80,32 @@ ensure_packages() {
     "To see the reason: $by_hand"
 }
 
+cudnn_frontend=nvidia-cudnn-frontend==1.32.0
+
+# Whether cuDNN's header is in one of the places where CMake looks first.
+have_cudnn() {
+  local folder
+  for folder in ${CUDNN_ROOT:+"$CUDNN_ROOT/include"} /usr/local/cuda/include /usr/include "/usr/include/$(uname -m)-linux-gnu"; do
+    [ ! -f "$folder/cudnn.h" ] || return 0
+  done
+  return 1
+}
+
+# ensure_cudnn_frontend yes|no: where cuDNN is installed, fetches the headers of its frontend into build/cudnn_frontend (yes)
+# or only says that they are missing (no). The CUDA backend does without them.
+ensure_cudnn_frontend() {
+  local target=$filigree_root/build/cudnn_frontend
+  if [ -n "${CUDNN_FRONTEND_ROOT:-}" ] || [ -f "$target/include/cudnn_frontend.h" ] || ! have_cudnn; then return 0; fi
+  local by_hand="pip install --target build/cudnn_frontend --no-deps $cudnn_frontend"
+  if [ "$1" = no ]; then
+    say "cuDNN is here, the headers of its frontend are not, and left so because of --no-install: $by_hand"
+    return 0
+  fi
+  say "About to fetch the headers of cuDNN's frontend into build/cudnn_frontend: $cudnn_frontend"
+  python3 -m pip install --quiet --disable-pip-version-check --target "$target" --no-deps "$cudnn_frontend" 2>/dev/null ||
+    say "They could not be fetched, so cuDNN's attention is left out. By hand: $by_hand"
+}
+
 # drop_root ARGUMENT...: started through sudo by the owner of the checkout, goes on as that user with these arguments, so
 # that what is built does not belong to root.
 drop_root() {

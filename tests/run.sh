@@ -49,6 +49,7 @@ headline "Packages"
 ensure_packages "$install" build test
 drop_root --no-install "${arguments[@]}"
 cd "$filigree_root"
+[ "$preset" != ci ] || ensure_cudnn_frontend "$install"
 
 headline "Build (output in build/$preset.log)"
 build "$preset" ON all

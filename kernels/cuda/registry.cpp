@@ -3,6 +3,7 @@
 #include "kernels/activation/sigmoid_gate.hpp"
 #include "kernels/activation/swiglu.hpp"
 #include "kernels/attention/attention.hpp"
+#include "kernels/attention/attention_cudnn.hpp"
 #include "kernels/attention/attention_implementations.hpp"
 #include "kernels/attention/block_selection.hpp"
 #include "kernels/attention/pair_count.hpp"
@@ -90,6 +91,7 @@ void add_cuda_kernels(KernelTable& table) {
   table.add<AttentionForward>(
       {"hopper", DeviceKind::cuda, 20, reject_attention_forward_hopper, attention_forward_hopper});
   register_cuda<AttentionBackward>(table);
+  add_cudnn_attention(table);
   register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }
 

@@ -130,12 +130,11 @@ __device__ BlockRange keys_of(const Lanes& lanes) {
   return keys;
 }
 
-// The place of the block of threads: x = tile of the sample (and part of a group), y = sequence and
-// head.
+// The place of the block of threads: x = tile of the sample (and part of a group), y = head, z =
+// sequence.
 template <class T>
 __device__ Queries<T> queries_of(const Problem<T>& problem, std::int64_t tile, std::int64_t part) {
-  return {problem, blockIdx.y / problem.grid.heads, blockIdx.y % problem.grid.heads,
-          tile * problem.groups_per_tile, part};
+  return {problem, blockIdx.z, blockIdx.y, tile * problem.groups_per_tile, part};
 }
 
 template <class T>
@@ -275,8 +274,8 @@ __global__ void __launch_bounds__(kProductThreads)
   std::int64_t last = 0;  // blocks that are candidates of any group: [0, last)
   for (std::int64_t r = tile * problem.groups_per_tile;
        r < GridSizes::smaller(problem.R, (tile + 1) * problem.groups_per_tile); ++r)
-    last = GridSizes::larger(
-        last, candidates_BN[blockIdx.y / grid.heads * grid.groups() + problem.groups_R[r]].end);
+    last = GridSizes::larger(last,
+                             candidates_BN[blockIdx.z * grid.groups() + problem.groups_R[r]].end);
   const std::int64_t end = GridSizes::smaller(last, task + kBlocksPerTask);
   for (std::int64_t part = 0; part < problem.parts && task < end; ++part) {
     const Queries<T> queries = queries_of(problem, tile, part);
@@ -347,8 +346,9 @@ template <class T>
 void teach(const BlockMassTeacher::Arguments& a, ExecutionContext& context) {
   const GridView grid = a.grid.view();
   const std::int64_t R = a.groups_R.numel(), query_block = grid.query_block;
-  const auto heads = static_cast<unsigned>(grid.batch * grid.heads);
-  const Tensor softmax = context.empty({heads * R * query_block, 3}, DType::f32);
+  const std::int64_t rows = grid.batch * grid.heads * R;
+  const auto heads = static_cast<unsigned>(grid.heads), batch = static_cast<unsigned>(grid.batch);
+  const Tensor softmax = context.empty({rows * query_block, 3}, DType::f32);
   const Problem<T> problem{.grid = grid,
                            .q_THK = device_data<T>(a.q_THK),
                            .k_TGK = device_data<T>(a.k_TGK),
@@ -362,14 +362,15 @@ void teach(const BlockMassTeacher::Arguments& a, ExecutionContext& context) {
                            .softmax_Q = static_cast<Softmax*>(softmax.raw())};
   const CandidateTable candidates(grid, context);
   const unsigned tiles = blocks_for(R, problem.groups_per_tile);
-  launch(context, {dim3(tiles * static_cast<unsigned>(problem.parts), heads), kProductThreads},
-         softmax_kernel<T>, problem);
   launch(context,
-         {dim3(tiles * blocks_for(grid.key_blocks(), kBlocksPerTask), heads), kProductThreads},
-         mass_kernel<T>, problem, candidates.data(), a.statistic,
-         device_data<float>(a.teacher_BHRM));
-  launch(context, {blocks_for(heads * R, kProductThreads / kWarp), kProductThreads},
-         teacher_kernel<T>, problem, candidates.data(),
+         {dim3(tiles * static_cast<unsigned>(problem.parts), heads, batch), kProductThreads},
+         softmax_kernel<T>, problem);
+  launch(
+      context,
+      {dim3(tiles * blocks_for(grid.key_blocks(), kBlocksPerTask), heads, batch), kProductThreads},
+      mass_kernel<T>, problem, candidates.data(), a.statistic, device_data<float>(a.teacher_BHRM));
+  launch(context, {blocks_for(rows, kProductThreads / kWarp), kProductThreads}, teacher_kernel<T>,
+         problem, candidates.data(),
          Rows{device_data<std::uint8_t>(a.dense_heads_H), device_data<float>(a.teacher_BHRM),
               device_data<float>(a.weight_BHR), device_data<float>(a.entropy_BHR),
               device_data<float>(a.largest_BHR)});

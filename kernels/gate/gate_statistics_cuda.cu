@@ -37,17 +37,17 @@ __device__ void add(std::int64_t value, std::int64_t* scratch, std::int64_t* to)
     atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
 }
 
-// Chunk x of the groups of list head y, counted over all sequences.
+// Chunk x of the groups of head y in sequence z, added to the counts of the head.
 __global__ void __launch_bounds__(kThreads)
     count_kernel(Lists lists, std::int64_t* pairs_H, std::int64_t* blocks_H,
                  std::int64_t* forced_H) {
   __shared__ std::int64_t scratch[kWarp];
   const GridView& grid = lists.grid;
-  const std::int64_t N = grid.groups(), b = blockIdx.y / grid.heads, h = blockIdx.y % grid.heads;
+  const std::int64_t N = grid.groups(), b = blockIdx.z, h = blockIdx.y;
   const std::int64_t n0 = blockIdx.x * kGroups, n1 = GridSizes::smaller(N, n0 + kGroups);
   std::int64_t pairs = 0, blocks = 0, forced = 0;
   for (std::int64_t i = threadIdx.x; i < (n1 - n0) * lists.J; i += kThreads) {
-    const std::int64_t n = n0 + i / lists.J, row = blockIdx.y * N + n;
+    const std::int64_t n = n0 + i / lists.J, row = (b * grid.heads + h) * N + n;
     if (i % lists.J >= lists.counts_BHN[row]) continue;
     const std::int64_t m = lists.indices_BHNJ[row * lists.J + i % lists.J];
     const std::int64_t begin = m * grid.key_block;
@@ -105,8 +105,8 @@ Lists lists_of(const Arguments& a) {
 
 void ListStatistics::cuda(const Arguments& a, ExecutionContext& context) {
   for (const Tensor& sums : {a.pairs_H, a.blocks_H, a.forced_H}) context.zero(sums);
-  const dim3 grid(blocks_for(a.grid.groups(), kGroups),
-                  static_cast<unsigned>(a.grid.batch * a.grid.heads));
+  const dim3 grid(blocks_for(a.grid.groups(), kGroups), static_cast<unsigned>(a.grid.heads),
+                  static_cast<unsigned>(a.grid.batch));
   launch(context, {grid, kThreads}, count_kernel, lists_of(a), device_data<std::int64_t>(a.pairs_H),
          device_data<std::int64_t>(a.blocks_H), device_data<std::int64_t>(a.forced_H));
 }

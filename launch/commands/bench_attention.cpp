@@ -98,7 +98,9 @@ std::string heading(const AttentionBenchSettings& s, const Ceiling& ceiling) {
   char peak[32];
   std::snprintf(peak, sizeof peak, "%.1f", ceiling.gflops);
   return str("Causal attention in ", name_of(s.dtype), ", ", s.heads, " query and ", s.kv_heads,
-             " key/value heads of ", s.head_dim, ".\nMeasured peak, ", ceiling.name, ": ", peak,
+             " key/value heads of ", s.head_dim,
+             s.dense.empty() ? "" : str("; dense times are those of '", s.dense, "'"),
+             ".\nMeasured peak, ", ceiling.name, ": ", peak,
              " GFLOP/s.\n\n"
              "group: queries that share a list; block: keys of an entry; read: share of the causal "
              "pairs that is read\n(first, previous and own blocks always are; densities below "
@@ -124,13 +126,10 @@ void write_json(const std::string& path, const AttentionBenchSettings& settings,
                             {"density_percent", row.density},
                             {"forward", timing_json(row.forward)},
                             {"backward", timing_json(row.backward)}});
-  const nlohmann::json json = {{"dtype", name_of(settings.dtype)},
-                               {"heads", settings.heads},
-                               {"kv_heads", settings.kv_heads},
-                               {"head_dim", settings.head_dim},
-                               {"peak", ceiling.name},
-                               {"peak_gflops", ceiling.gflops},
-                               {"measurements", measurements}};
+  const nlohmann::json json = {{"dtype", name_of(settings.dtype)}, {"dense", settings.dense},
+                               {"heads", settings.heads},          {"kv_heads", settings.kv_heads},
+                               {"head_dim", settings.head_dim},    {"peak", ceiling.name},
+                               {"peak_gflops", ceiling.gflops},    {"measurements", measurements}};
   std::ofstream file(path);
   file << json.dump(2) << '\n';
   if (!file.flush())
@@ -156,6 +155,10 @@ int run(const std::vector<std::string>& arguments) {
               {.description = "queries that share a list", .unit = "TOKENS,..."});
   options.add("key-block", &blocks,
               {.description = "keys of one entry of a list", .unit = "TOKENS,..."});
+  options.add("dense", &settings.dense,
+              {.description = "implementation that dense times are of, e.g. cudnn; empty: the one "
+                              "that training takes",
+               .unit = "NAME"});
   options.add("heads", &settings.heads, {.description = "query heads", .min = 1, .max = 1024});
   options.add("kv-heads", &settings.kv_heads,
               {.description = "key/value heads, a divisor of --heads", .min = 1, .max = 1024});

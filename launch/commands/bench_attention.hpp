@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "launch/command.hpp"
@@ -13,6 +14,7 @@ Command bench_attention_command();
 
 struct AttentionBenchSettings {
   DType dtype = DType::f32;
+  std::string dense;  // the implementation that the dense times are of; empty: what dispatch picks
   std::int64_t heads = 2, kv_heads = 2, head_dim = 64;
   std::vector<std::int64_t> sequences = {1024, 4096};
   std::vector<double> densities = {100, 50, 25, 12.5, 10, 5};  // per cent of the causal pairs
@@ -35,7 +37,8 @@ struct AttentionMeasurement {
 };
 
 // Causal attention over lists of blocks drawn at random; first, previous and own blocks
-// always. A density that reads the same pairs as the one before is left out.
+// always. A density that reads the same pairs as the one before is left out. Throws UserError where
+// the dense implementation is not there, or does not take these heads in this dtype.
 std::vector<AttentionMeasurement> measure_attention(const AttentionBenchSettings& settings,
                                                     ExecutionContext& context);
 

@@ -125,6 +125,29 @@ void measure(const typename Op::Arguments& arguments, const typename Op::Argumen
   *gflops = double(Op::work(counted).flops) / *seconds * 1e-9;
 }
 
+// `context` as dense attention sees it. A library is measured at its fastest: its backward may add
+// in any order.
+template <class Op>
+ExecutionContext dense_context(const std::string& name, const typename Op::Arguments& arguments,
+                               const ExecutionContext& context) {
+  ExecutionContext result = context;
+  if (name.empty()) return result;
+  result.deterministic = false;
+  result.forced_kernels[std::string(Op::name)] = name;
+  std::string known;
+  for (const Implementation<Op>& candidate : kernel_table().implementations<Op>()) {
+    if (candidate.device != context.device.kind) continue;
+    known += str(known.empty() ? "" : ", ", candidate.name);
+    if (candidate.name != name) continue;
+    if (const auto reason = candidate.reject(arguments, result))
+      throw UserError(str("--dense ", name, ": ", Op::name, " takes ", *reason));
+    return result;
+  }
+  throw UserError(str("--dense ", name, ": ", Op::name, " has no such implementation on ",
+                      context.device.kind == DeviceKind::cpu ? "the CPU" : "GPUs",
+                      "; there is: ", known));
+}
+
 // All densities of one grouping beside the dense times, which are taken again each time: the
 // machine's own speed may drift.
 void measure_grouping(const AttentionBenchSettings& settings, const Problem& problem,
@@ -134,10 +157,13 @@ void measure_grouping(const AttentionBenchSettings& settings, const Problem& pro
   AttentionMeasurement row;
   row.sequence = s.query_length, row.query_block = query_block, row.key_block = key_block;
   AttentionTiming &forward = row.forward, &backward = row.backward;
-  measure<AttentionForward>(problem.forward({}), problem.forward({}), context,
-                            &forward.dense_seconds, &forward.dense_gflops);
-  measure<AttentionBackward>(problem.backward({}), problem.backward({}), context,
-                             &backward.dense_seconds, &backward.dense_gflops);
+  const AttentionForward::Arguments dense = problem.forward({});
+  const AttentionBackward::Arguments dense_backward = problem.backward({});
+  ExecutionContext dense_run = dense_context<AttentionForward>(settings.dense, dense, context);
+  measure<AttentionForward>(dense, dense, dense_run, &forward.dense_seconds, &forward.dense_gflops);
+  dense_run = dense_context<AttentionBackward>(settings.dense, dense_backward, context);
+  measure<AttentionBackward>(dense_backward, dense_backward, dense_run, &backward.dense_seconds,
+                             &backward.dense_gflops);
   for (const double density : settings.densities) {
     AttentionPattern pattern;
     pattern.lists = draw_lists(s, query_block, key_block, density / 100);
@@ -145,10 +171,10 @@ void measure_grouping(const AttentionBenchSettings& settings, const Problem& pro
     // Below what the forced blocks take, every density gives the same lists.
     if (read == row.density) continue;
     row.asked_density = density, row.density = read;
-    const AttentionPattern there = uploaded(pattern, context);
-    measure<AttentionForward>(problem.forward(there), problem.forward(pattern), context,
+    const AttentionPattern on_device = uploaded(pattern, context);
+    measure<AttentionForward>(problem.forward(on_device), problem.forward(pattern), context,
                               &forward.sparse_seconds, &forward.sparse_gflops);
-    measure<AttentionBackward>(problem.backward(there), problem.backward(pattern), context,
+    measure<AttentionBackward>(problem.backward(on_device), problem.backward(pattern), context,
                                &backward.sparse_seconds, &backward.sparse_gflops);
     rows->push_back(row);
   }

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <thread>
 
+#include "kernels/attention/attention_cudnn.hpp"
 #include "kernels/cpu/tile_kernels.hpp"
 #include "kernels/matmul/onednn_version.hpp"
 #include "launch/commands/doctor.hpp"
@@ -96,6 +97,12 @@ Finding examine_cuda() {
           ""};
 }
 
+Finding examine_cudnn() {
+  if (const auto version = cudnn_version()) return examine_library(*version);
+  return {"cuDNN", Status::missing, "built without; attention is Filigree's own",
+          "to measure it against cuDNN's, build with FILIGREE_CUDNN=ON"};
+}
+
 }  // namespace
 
 Finding examine_driver(int driver, int needed) {
@@ -166,6 +173,7 @@ std::vector<Finding> examine(const RankEnvironment& environment) {
   if (!built_with_cuda()) return findings;
   for (const LibraryVersion& library : cuda_libraries())
     findings.push_back(examine_library(library));
+  findings.push_back(examine_cudnn());
   findings.push_back(examine_driver(cuda_driver_version(), cuda_runtime_version()));
   if (cuda_driver_version() >= cuda_runtime_version()) examine_gpus(findings);
   return findings;

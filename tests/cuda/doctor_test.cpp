@@ -30,6 +30,8 @@ TEST(Doctor, ListsGpusAndLibraries) {
     EXPECT_EQ(found.at(name).status, Status::ok) << name;
   EXPECT_EQ(found.at("NCCL").found, "2.28.9");
   EXPECT_EQ(found.at("cuBLASLt").found, "13.1.0");
+  EXPECT_EQ(found.at("cuDNN").status, Status::missing);  // the emulator has none
+  EXPECT_NE(found.at("cuDNN").hint.find("FILIGREE_CUDNN=ON"), std::string::npos);
 }
 
 TEST(Doctor, MissesGpusThatAreNotThere) {

@@ -42,13 +42,16 @@ programs=(filigree tests_kernels_gpu tests_training_gpu)
 [ ! -e "$output" ] || fail "'$output' exists" "remove it, or choose another folder with --output"
 if [ -z "$build" ]; then
   headline "Build (output in build/cuda-release.log)"
-  build cuda-release ON "${programs[@]}"
+  ensure_cudnn_frontend yes
+  build cuda-release ON gpu_programs
   build=$filigree_root/build/cuda-release
 fi
 for program in "${programs[@]}"; do
   [ -x "$build/bin/$program" ] || fail "'$build' has no bin/$program" \
     "configure it with -DFILIGREE_CUDA=ON -DFILIGREE_TESTS=ON and build it"
 done
+
+[ ! -x "$build/bin/tests_cudnn" ] || programs+=(tests_cudnn)
 
 # libraries_of FILE...: paths of the shared libraries that they load, without the C library's and the driver's: these must
 # be the ones of the machine that runs them.
@@ -61,6 +64,13 @@ libraries_of() {
 
 mkdir -p "$output/bin" "$output/lib" "$output/configs"
 libraries=$(libraries_of "${programs[@]/#/$build/bin/}") || fail "a shared library of '$build' is not installed here"
+# What cuDNN loads by itself, and the compiler that makes some of its kernels on the spot.
+cudnn=$(grep '/libcudnn\.so' <<<"$libraries" | head -n 1 || true)
+if [ -n "$cudnn" ]; then
+  for library in "$(dirname "$cudnn")"/{libcudnn_*.so.9,libnvrtc.so.[0-9]*,libnvrtc-builtins.so.[0-9]*}; do
+    [ ! -f "$library" ] || libraries+=$'\n'$library
+  done
+fi
 for library in $libraries; do "${place[@]}" "$library" "$output/lib/$(basename "$library")"; done
 for program in "${programs[@]}"; do cp "$build/bin/$program" "$output/bin/"; done
 cp "$filigree_root"/configs/{lm_7m,gpt2_124m}.cfg "$output/configs/"

@@ -75,16 +75,26 @@ training() {
 program parity "$here/bin/tests_kernels_gpu" --gtest_brief=1 --gtest_output="json:$output/parity.json"
 program training_equivalence "$here/bin/tests_training_gpu" --gtest_brief=1 --gtest_output="json:$output/training_equivalence.json"
 files=(doctor parity training_equivalence)
+cudnn=no
+if [ -x "$here/bin/tests_cudnn" ]; then
+  cudnn=yes
+  program cudnn_parity "$here/bin/tests_cudnn" --gtest_brief=1 --gtest_output="json:$output/cudnn_parity.json"
+  files+=(cudnn_parity)
+fi
 if [ $benchmarks = yes ]; then
   program kernels "$filigree" bench kernels --device cuda --json "$output/kernels.json"
   for width in 64 128; do
-    program "attention_$width" "$filigree" bench attention --device cuda --dtype bf16 --heads 16 --kv-heads 16 \
-      --head-dim "$width" --sequence 4096,8192,16384,32768,65536 --density 100,50,25,10,5 --query-block 64 \
-      --key-block 64 --json "$output/attention_$width.json"
+    attention=("$filigree" bench attention --device cuda --dtype bf16 --heads 16 --kv-heads 16 --head-dim "$width"
+      --sequence 4096,8192,16384,32768,65536 --density 100,50,25,10,5 --query-block 64 --key-block 64)
+    program "attention_$width" "${attention[@]}" --json "$output/attention_$width.json"
+    files+=("attention_$width")
+    [ $cudnn = yes ] || continue
+    program "attention_${width}_cudnn" "${attention[@]}" --dense cudnn --json "$output/attention_${width}_cudnn.json"
+    files+=("attention_${width}_cudnn")
   done
   training lm_7m
   training gpt2_124m
-  files+=(kernels attention_64 attention_128 lm_7m gpt2_124m)
+  files+=(kernels lm_7m gpt2_124m)
 fi
 
 {
@@ -101,7 +111,7 @@ fi
   done
   printf '}\n'
 } >"$output/results.json"
-for name in kernels attention_64 attention_128; do [ ! -s "$output/$name.txt" ] || { printf '\n'; cat "$output/$name.txt"; }; done
+for name in kernels attention_{64,128}{,_cudnn}; do [ ! -s "$output/$name.txt" ] || { printf '\n'; cat "$output/$name.txt"; }; done
 printf '\n'
 cat "$output/results.md"
 exit $failed

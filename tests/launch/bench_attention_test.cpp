@@ -30,6 +30,21 @@ TEST(BenchAttention, ReportsTheDensityThatItReads) {
     }
 }
 
+TEST(BenchAttention, TakesDenseTimesOfTheImplementationThatIsNamed) {
+  AttentionBenchSettings settings;
+  settings.dense = "reference";
+  settings.heads = 2, settings.kv_heads = 1, settings.head_dim = 64;
+  settings.sequences = {256};
+  settings.densities = {100};
+  settings.query_blocks = {64}, settings.key_blocks = {64};
+  ExecutionContext context;
+  const AttentionMeasurement row = measure_attention(settings, context).at(0);
+  // Plain loops in scalars beside vector code on the same pairs.
+  EXPECT_GT(row.forward.dense_seconds, 1.5 * row.forward.sparse_seconds);
+  EXPECT_GT(row.backward.dense_seconds, 1.5 * row.backward.sparse_seconds);
+  EXPECT_TRUE(context.forced_kernels.empty());
+}
+
 std::string failure_of(const std::vector<std::string>& arguments) {
   try {
     bench_attention_command().run(arguments);
@@ -47,6 +62,9 @@ TEST(BenchAttention, NamesWhatItCannotMeasure) {
   has(failure_of({"--density", "200"}), "'200' is not a number from 0 to 100");
   has(failure_of({"--query-block", "1.5"}), "'1.5' is not a whole number");
   has(failure_of({"--sequence", ""}), "--sequence");
+  has(failure_of({"--dense", "cudn", "--sequence", "64"}),
+      "--dense cudn: attention_forward has no such implementation on the CPU; there is: reference, "
+      "portable, cpu");
   has(failure_of({"--heads", "3", "--kv-heads", "2"}), "--kv-heads 2: does not divide --heads 3");
 }
 

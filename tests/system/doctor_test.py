@@ -8,6 +8,7 @@ import unittest
 from harness import PROGRAM, ROOT, ProgramTest
 
 HAS_CUDA = os.environ.get("FILIGREE_HAS_CUDA") == "TRUE"
+HAS_CUDNN = os.environ.get("FILIGREE_HAS_CUDNN") == "TRUE"
 
 
 class Doctor(ProgramTest):
@@ -40,6 +41,8 @@ class Doctor(ProgramTest):
         if HAS_CUDA:
             self.assertRegex(findings["CUDA"]["found"], r"^built with \d+\.\d+ for sm_\d+")
             self.assertIn("NVIDIA driver", findings)
+            self.assertEqual("libcudnn.so" in linked, HAS_CUDNN, linked)
+            self.assertEqual(findings["cuDNN"]["status"], "ok" if HAS_CUDNN else "missing")
         else:
             self.assertIn("cmake --preset cuda-release", findings["CUDA"]["hint"])
 

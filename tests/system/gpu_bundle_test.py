@@ -40,6 +40,10 @@ class GpuBundle(ProgramTest):
         libraries = {path.name for path in (folder / "lib").iterdir()}
         for name in ("libcublasLt.so", "libnccl.so", "libhdf5", "libmpi.so", "libstdc++.so"):
             self.assertTrue(any(library.startswith(name) for library in libraries), libraries)
+        if "libcudnn.so.9" in libraries:  # which loads these by itself
+            self.assertLessEqual({"libcudnn_graph.so.9", "libcudnn_heuristic.so.9", "libcudnn_engines_precompiled.so.9",
+                                  "libcudnn_engines_runtime_compiled.so.9"}, libraries)
+            self.assertTrue((folder / "bin/tests_cudnn").exists())
         self.assertFalse(any(library.startswith(C_LIBRARY) for library in libraries), libraries)
         for program in (folder / "bin").iterdir():
             loaded = self.run_script("ldd", program, LD_LIBRARY_PATH=str(folder / "lib")).stdout

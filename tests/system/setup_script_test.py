@@ -47,6 +47,20 @@ class SetupScript(unittest.TestCase):
         self.assertEqual(result.stdout, "Every package it needs is installed.\n")
         self.assertFalse((self.tools / "calls").exists())
 
+    def test_the_frontend_of_cudnn_is_fetched_where_cudnn_is_and_a_failure_ends_nothing(self):
+        (self.tools / "include").mkdir()
+        (self.tools / "include/cudnn.h").touch()
+        here = f"filigree_root={self.tools}; CUDNN_ROOT={self.tools}; unset CUDNN_FRONTEND_ROOT; "
+        self.replace("python3", 'echo "$*" >> "$(dirname "$0")/calls"; exit 1')
+        result = self.bash(here + "ensure_cudnn_frontend no")
+        self.assertIn("pip install --target build/cudnn_frontend --no-deps nvidia-cudnn-frontend==", result.stdout)
+        self.assertFalse((self.tools / "calls").exists())
+        result = self.bash(here + "ensure_cudnn_frontend yes")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("could not be fetched, so cuDNN's attention is left out", result.stdout)
+        self.assertIn(f"--target {self.tools}/build/cudnn_frontend", (self.tools / "calls").read_text())
+        self.assertEqual(self.bash(here + "have_cudnn() { false; }; ensure_cudnn_frontend yes").stdout, "")
+
     def test_unknown_options_are_refused(self):
         for script in ["launch/quickstart.sh", "tests/run.sh"]:
             result = subprocess.run([ROOT / script, "--instal"], capture_output=True, text=True)
