@@ -1,16 +1,20 @@
-# filigree_simt_library(name [OBJECT] SOURCES a.cu b.cpp ... DEPENDS libraries...)
+# filigree_simt_library(name [OBJECT] [ADDRESS] SOURCES a.cu b.cpp ... DEPENDS libraries...)
 #
 # A static library, or one of objects, of CUDA sources compiled as C++ for the emulator in tests/harness/simt. The
 # compiler's ThreadSanitizer instrumentation reports each load and store to the emulator, which takes the place of libtsan;
-# under AddressSanitizer that one instruments instead.
+# under AddressSanitizer, of the whole build (FILIGREE_SANITIZE) or of this library (ADDRESS), that one instruments instead.
 function(filigree_simt_library name)
-  cmake_parse_arguments(ARG "OBJECT" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "OBJECT;ADDRESS" "" "SOURCES;DEPENDS" ${ARGN})
   set(kind STATIC)
   if(ARG_OBJECT)
     set(kind OBJECT)
   endif()
   add_library(${name} ${kind} ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC filigree_simt ${ARG_DEPENDS})
+  set(emulator filigree_simt)
+  if(ARG_ADDRESS AND NOT FILIGREE_SANITIZE)
+    set(emulator filigree_simt_address)
+  endif()
+  target_link_libraries(${name} PUBLIC ${emulator} ${ARG_DEPENDS})
   set(cuda ${ARG_SOURCES})
   list(FILTER cuda INCLUDE REGEX "\\.cu$")
   if(cuda)
@@ -18,7 +22,7 @@ function(filigree_simt_library name)
   endif()
   # `#pragma unroll` is for nvcc.
   target_compile_options(${name} PRIVATE -Wno-unknown-pragmas)
-  if(NOT FILIGREE_SANITIZE)
+  if(emulator STREQUAL filigree_simt AND NOT FILIGREE_SANITIZE)
     target_compile_options(${name} PRIVATE -fsanitize=thread)
   endif()
 endfunction()

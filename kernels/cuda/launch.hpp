@@ -18,13 +18,14 @@ struct LaunchShape {
   std::size_t shared_bytes = 0;  // dynamic
 };
 
-// What CUDA allows of a grid (Programming Guide, "Technical Specifications per Compute
-// Capability").
+// Throws UserError for more than CUDA allows (Programming Guide, "Technical Specifications per
+// Compute Capability").
 inline void check_grid(const dim3& grid) {
   constexpr unsigned kMostX = 0x7fffffffu, kMostYZ = 65535;
-  FILIGREE_CHECK(grid.x <= kMostX && grid.y <= kMostYZ && grid.z <= kMostYZ, "a grid of ", grid.x,
-                 " x ", grid.y, " x ", grid.z, " blocks; CUDA allows ", kMostX, " x ", kMostYZ,
-                 " x ", kMostYZ, ": use a smaller micro-batch");
+  if (grid.x <= kMostX && grid.y <= kMostYZ && grid.z <= kMostYZ) return;
+  throw UserError(str("a grid of ", grid.x, " x ", grid.y, " x ", grid.z,
+                      " blocks, one for each sequence, head or tile, is more than CUDA allows (",
+                      kMostX, " x ", kMostYZ, " x ", kMostYZ, "): use a smaller micro-batch"));
 }
 
 // Enqueues the kernel on the context's stream; a grid without blocks is nothing to do. Arguments

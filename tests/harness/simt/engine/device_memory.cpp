@@ -58,15 +58,16 @@ void DeviceMemory::clear() {
 }
 
 Allocation* DeviceMemory::allocate(std::size_t bytes, int device) {
-  const std::size_t pages = std::max<std::size_t>(1, (bytes + kPage - 1) / kPage);
-  if (used_ + (pages + 1) * kPage > kBytes) return nullptr;
+  const std::size_t span = span_of(bytes);
+  if (used_ + span + kPage > kBytes) return nullptr;
   auto allocation = std::make_unique<Allocation>();
   allocation->begin = base_ + used_;
   allocation->bytes = bytes;
   allocation->device = device;
   allocations_.push_back(std::move(allocation));
-  std::fill_n(pages_ + used_ / kPage, pages, static_cast<std::uint32_t>(allocations_.size()));
-  used_ += (pages + 1) * kPage;
+  std::fill_n(pages_ + used_ / kPage, span / kPage,
+              static_cast<std::uint32_t>(allocations_.size()));
+  used_ += span + kPage;
   if (is_open()) protect(PROT_READ | PROT_WRITE);
   return allocations_.back().get();
 }
@@ -76,8 +77,8 @@ void DeviceMemory::make_live(Allocation& allocation) {
   allocation.life = Life::live;
   std::memset(reinterpret_cast<void*>(allocation.begin), kPoisonByte, allocation.bytes);
 #ifdef SIMT_ADDRESS_SANITIZER
-  const std::size_t tail = kPage - allocation.bytes % kPage + kPage;
-  __asan_poison_memory_region(reinterpret_cast<void*>(allocation.begin + allocation.bytes), tail);
+  __asan_poison_memory_region(reinterpret_cast<void*>(allocation.begin + allocation.bytes),
+                              span_of(allocation.bytes) + kPage - allocation.bytes);
 #endif
   close();
 }
@@ -87,7 +88,7 @@ void DeviceMemory::free(Allocation& allocation) {
 #ifdef SIMT_ADDRESS_SANITIZER
   __asan_poison_memory_region(reinterpret_cast<void*>(allocation.begin), allocation.bytes);
 #endif
-  const std::size_t span = (allocation.bytes + kPage - 1) / kPage * kPage;
+  const std::size_t span = span_of(allocation.bytes);
   discard(reinterpret_cast<void*>(allocation.begin), span);
   discard(&cell(allocation.begin), span / DeviceCell::kBytes * sizeof(DeviceCell));
 }

@@ -3,6 +3,7 @@
 // that a use after free is always seen.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -60,6 +61,10 @@ class DeviceMemory {
  private:
   static constexpr std::size_t kBytes = std::size_t{32} << 30;
   static constexpr std::size_t kPage = 4096;
+  // What an allocation occupies; a page that nobody owns follows.
+  static std::size_t span_of(std::size_t bytes) {
+    return std::max<std::size_t>(1, (bytes + kPage - 1) / kPage) * kPage;
+  }
 
   void protect(int protection) const;
 

@@ -61,11 +61,11 @@ void MemoryCheck::begin_block(const Block& block) {
   const AddressRange locals = block.thread_locals();
   static_.place(locals.begin, locals.end - locals.begin);
   dynamic_.bytes = block.shape().shared_bytes;
-  std::memset(arena_, kPoisonByte, dynamic_.bytes);
 #ifdef SIMT_ADDRESS_SANITIZER
   __asan_unpoison_memory_region(arena_, dynamic_.bytes);
   __asan_poison_memory_region(arena_ + dynamic_.bytes, kArenaBytes - dynamic_.bytes);
 #endif
+  std::memset(arena_, kPoisonByte, dynamic_.bytes);
   ++block_number_;
   blocks_.push_back({++clock_, 0, block.position()});
   acquired_ = false;
