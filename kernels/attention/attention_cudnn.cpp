@@ -26,7 +26,7 @@ void check_cudnn(cudnnStatus_t status, const char* call) {
   cudnnGetLastErrorString(why.data(), why.size());
   throw InternalError(str(call, ": ", cudnnGetErrorString(status), ": ", why.data()));
 }
-void check_cudnn(const fe::error_t& error, const char* call) {
+void check_cudnn(fe::error_t error, const char* call) {
   if (error.is_bad()) throw InternalError(str("cuDNN: ", call, ": ", error.get_message()));
 }
 #define FILIGREE_CHECK_CUDNN(call) check_cudnn((call), #call)

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <barrier>
 #include <functional>
+#include <memory>
 #include <thread>
+#include <type_traits>
 
 #include "tests/simt/fixture.hpp"
 
@@ -207,9 +209,12 @@ TEST(NcclFault, BothSendAndNobodyReceives) {
   for (const std::string& fault : faults) EXPECT_NE(fault, "");
 }
 
+using Executable =
+    std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, decltype(&cudaGraphExecDestroy)>;
+
 // sum = twice the sum of x over ranks, captured once.
-cudaGraphExec_t captured_sum(Rank r, const float* x, float* sum, std::size_t count,
-                             cudaStream_t stream) {
+Executable captured_sum(Rank r, const float* x, float* sum, std::size_t count,
+                        cudaStream_t stream) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
@@ -220,7 +225,7 @@ cudaGraphExec_t captured_sum(Rank r, const float* x, float* sum, std::size_t cou
   EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
   EXPECT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
-  return executable;
+  return {executable, cudaGraphExecDestroy};
 }
 
 TEST(Nccl, CapturedCollectivesRunAgainAndAgain) {
@@ -229,19 +234,18 @@ TEST(Nccl, CapturedCollectivesRunAgainAndAgain) {
       const auto body = [](Rank r) {
         Stream stream;
         const DeviceArray<float> x(64), sum(64), other(values_of(r.rank, 64), stream);
-        const cudaGraphExec_t graph = captured_sum(r, x.get(), sum.get(), 64, stream);
+        const Executable graph = captured_sum(r, x.get(), sum.get(), 64, stream);
         for (const float value : {1.0F, 5.0F}) {
           const std::vector<float> values(64, value + static_cast<float>(r.rank));
           ASSERT_EQ(cudaMemcpyAsync(x.get(), values.data(), 256, cudaMemcpyHostToDevice, stream),
                     cudaSuccess);
-          ASSERT_EQ(cudaGraphLaunch(graph, stream), cudaSuccess);
+          ASSERT_EQ(cudaGraphLaunch(graph.get(), stream), cudaSuccess);
           // Between the launches, one that was not captured: they count on.
           ASSERT_EQ(r.wait(ncclAllReduce(other.get(), other.get(), 64, ncclFloat32, ncclMax, r.comm,
                                          stream)),
                     ncclSuccess);
           ASSERT_EQ(sum.read(stream), std::vector<float>(64, 2 * value + 1));
         }
-        ASSERT_EQ(cudaGraphExecDestroy(graph), cudaSuccess);
       };
       for (const std::string& fault : run_ranks(2, seed, body, blocking)) EXPECT_EQ(fault, "");
     }
@@ -254,9 +258,8 @@ TEST(NcclFault, CapturedCollectivesThatDisagree) {
       [](Rank r) {
         Stream stream;
         const DeviceArray<float> x(values_of(r.rank, 64), stream), sum(64);
-        const cudaGraphExec_t graph =
-            captured_sum(r, x.get(), sum.get(), r.rank == 0 ? 64 : 60, stream);
-        cudaGraphLaunch(graph, stream);
+        const Executable graph = captured_sum(r, x.get(), sum.get(), r.rank == 0 ? 64 : 60, stream);
+        cudaGraphLaunch(graph.get(), stream);
         cudaStreamSynchronize(stream);
         cudaDeviceSynchronize();
       },

@@ -122,6 +122,36 @@ TEST_F(EveryAccess, MissingEventWait) {
       {"race in device memory", "scale_kernel", "no event or stream orders it"});
 }
 
+// The same mistakes under AddressSanitizer, which ends the process.
+TEST(AddressDeathTest, SharedWriteOutOfBoundsAndUseAfterFree) {
+  if (simt::sees_every_access()) GTEST_SKIP() << "the emulator's own instrumentation sees them";
+  EXPECT_DEATH(row_sums_with(Mistake::one_too_far)(), "use-after-poison.*\n.*WRITE of size 4");
+  EXPECT_DEATH(
+      {
+        Stream stream;
+        const DeviceArray<float> to(1);
+        float* gone = nullptr;
+        cudaMalloc(&gone, 64);
+        cudaFree(gone);
+        read_from(gone, to.get(), stream);
+        stream.synchronize();
+      },
+      "use-after-poison.*\n.*READ of size 4");
+}
+
+// CUDA allows 65535 blocks in y and z.
+TEST(PlantedFault, GridTooLarge) {
+  for (const dim3 grid : {dim3(1, 65536), dim3(1, 1, 65536)})
+    expect_fault(
+        [&] {
+          Stream stream;
+          const DeviceArray<int> to(24);
+          write_positions(to.get(), grid, dim3(1), stream);
+          stream.synchronize();
+        },
+        {"grid (1,", "65536", "allowed are 1 to 2147483647, 65535 and 65535"}, 1);
+}
+
 TEST(PlantedFault, DivergentBarrier) {
   expect_fault(row_sums_with(Mistake::divergent), {"__syncthreads", "row_sums_kernel"});
 }

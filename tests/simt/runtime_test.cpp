@@ -247,6 +247,25 @@ TEST_P(Runtime, WhatMayNotBeCapturedSaysSo) {
   }
 }
 
+TEST_P(Runtime, ACaptureForbidsOtherThreadsAsMuchAsItsModeSays) {
+  for (const auto& [mode, expected] :
+       {std::pair{cudaStreamCaptureModeGlobal, cudaErrorStreamCaptureUnsupported},
+        std::pair{cudaStreamCaptureModeThreadLocal, cudaSuccess},
+        std::pair{cudaStreamCaptureModeRelaxed, cudaSuccess}}) {
+    Stream stream;
+    ASSERT_EQ(cudaStreamBeginCapture(stream, mode), cudaSuccess);
+    std::thread([expected = expected] {
+      void* memory = nullptr;
+      EXPECT_EQ(cudaMalloc(&memory, 16), expected);
+      EXPECT_EQ(cudaFree(memory), memory == nullptr ? cudaSuccess : expected);
+      cudaGetLastError();
+    }).join();
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+    EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  }
+}
+
 // The host has seen the end of the second stream's kernel, not of the first one's.
 TEST_P(Runtime, WhatTheHostHasSeenIsOrderedThoughOthersAreNot) {
   Stream first, second, third;

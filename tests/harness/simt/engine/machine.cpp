@@ -198,7 +198,11 @@ bool Machine::idle(int device) const {
 
 bool Machine::capturing() const {
   return std::any_of(streams_.begin(), streams_.end(), [](const CUstream_st* stream) {
-    return stream->capture != nullptr && stream->capture->mode != cudaStreamCaptureModeRelaxed;
+    if (stream->capture == nullptr) return false;
+    const Capture& capture = *stream->capture;
+    return capture.mode == cudaStreamCaptureModeGlobal ||
+           (capture.mode == cudaStreamCaptureModeThreadLocal &&
+            capture.thread == std::this_thread::get_id());
   });
 }
 

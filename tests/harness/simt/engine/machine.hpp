@@ -9,6 +9,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,7 @@ struct Capture {
   std::vector<Node> nodes;
   bool invalid = false;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id thread = std::this_thread::get_id();  // that has begun it
 };
 
 struct Device {
@@ -100,6 +102,7 @@ class Machine {
   // only asks has seen orders nothing, since it would have to tell the others.
   void host_knows(int device, const Clock& clock);
   bool idle(int device) const;
+  // Whether a capture forbids this thread what cannot be captured.
   bool capturing() const;
   void fail(int device, const std::string& what);
   void notify() {

@@ -1,5 +1,6 @@
 // NCCL's functions. An argument that NCCL would not check, and that would make it hang or crash, is
 // a Fault; what NCCL answers with an error is that error.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -221,7 +222,14 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return ncclSuccess;
   Call call(simt::Caller::asks);
-  comm->member->aborted = comm->member->clique->abandoned = true;
+  simt::NcclClique& clique = *comm->member->clique;
+  comm->member->aborted = clique.abandoned = true;
+  // Nobody comes to the meetings any more, and they hold the members, which hold the clique.
+  const bool all = std::all_of(clique.members.begin(), clique.members.end(), [](const auto& other) {
+    const std::shared_ptr<simt::NcclMember> member = other.lock();
+    return member == nullptr || member->aborted;
+  });
+  if (all) clique.meetings.clear();
   call.machine.notify();
   delete comm;
   return ncclSuccess;
