@@ -32,6 +32,7 @@ const KernelTable& kernel_table() {
     register_distill_loss(result);
     register_gate_statistics(result);
     register_head_gate(result);
+    register_sample_token(result);
     add_cuda_kernels(result);
     return result;
   }();

@@ -30,5 +30,6 @@ void register_block_mass(KernelTable& table);
 void register_distill_loss(KernelTable& table);
 void register_gate_statistics(KernelTable& table);
 void register_head_gate(KernelTable& table);
+void register_sample_token(KernelTable& table);
 
 }  // namespace filigree

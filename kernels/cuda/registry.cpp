@@ -28,6 +28,7 @@
 #include "kernels/optimizer/update_factors.hpp"
 #include "kernels/random/normal_fill.hpp"
 #include "kernels/rope/rope.hpp"
+#include "kernels/sampling/sample_token.hpp"
 
 namespace filigree {
 
@@ -53,6 +54,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<TokenLosses, &TokenLosses::Arguments::sum_T>(table);
   register_cuda<Fill, &Fill::Arguments::y>(table);
   register_cuda<NormalFill, &NormalFill::Arguments::x_RC>(table);
+  register_cuda<SampleToken, &SampleToken::Arguments::logits_V>(table);
   register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
   register_cuda<RmsNormBackward, &RmsNormBackward::Arguments::x_TD>(table);
   register_cuda<AdamW, &AdamW::Arguments::w_N>(table);

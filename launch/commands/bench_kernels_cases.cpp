@@ -19,6 +19,7 @@
 #include "kernels/optimizer/update_factors.hpp"
 #include "kernels/random/normal_fill.hpp"
 #include "kernels/rope/rope.hpp"
+#include "kernels/sampling/sample_token.hpp"
 #include "launch/commands/bench_kernels_suite.hpp"
 
 namespace filigree {
@@ -229,6 +230,20 @@ void add_token_losses(KernelSuite& suite) {
       [](const Fill::Arguments& a) { return std::vector{a.y}; });
 }
 
+void add_sample_token(KernelSuite& suite) {
+  const Shape shape{50257};
+  suite.add<SampleToken>(
+      str(shape[0], ", top-k 50, top-p 0.95"), DType::f32, true,
+      [=](const CaseTensors& t) {
+        SampleToken::Arguments a;
+        a.logits_V = t.values(shape, DType::f32);
+        a.options.top_k = 50, a.options.top_p = 0.95;
+        a.token = t.ids(1, 1);
+        return a;
+      },
+      [](const SampleToken::Arguments& a) { return std::vector{a.token}; });
+}
+
 void add_adamw(KernelSuite& suite) {
   const Shape shape{8 * suite.scale() << 20};
   suite.add<AdamW>(
@@ -363,6 +378,7 @@ void add_all_cases(KernelSuite& suite) {
   }
   add_token_losses(suite);
   add_adamw(suite);
+  add_sample_token(suite);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     add_elementwise(suite, dtype);
     add_sigmoid_gate(suite, dtype);

@@ -12,8 +12,14 @@ Tensor ids(std::span<const std::int32_t> values) {
 Tensor as_f64(const Tensor& values) {
   return values.dtype() == DType::f64 ? values : values.to(DType::f64);
 }
-Tensor as_f32(const Tensor& values) {
-  return values.dtype() == DType::f32 ? values : values.to(DType::f32);
+
+// The next token, in the memory of the context.
+Tensor sampled(const Tensor& logits, const SamplingOptions& sampling, std::int64_t position,
+               ExecutionContext& context) {
+  const Tensor token = context.empty({1}, DType::i32);
+  dispatch<SampleToken>(
+      {.logits_V = logits, .options = sampling, .position = position, .token = token}, context);
+  return token;
 }
 
 }  // namespace
@@ -35,13 +41,13 @@ std::vector<std::int32_t> generate(const LanguageModel& model, std::span<const s
   std::vector<std::int32_t> result;
   Tensor next = ids(prompt);
   for (std::int64_t position = given; position < capacity; ++position) {
-    const Tensor logits = as_f32(context.download(model.decode(context, next, cache)));
+    next = sampled(model.decode(context, next, cache), sampling, position, context);
+    const std::int32_t token = context.download(next).data<std::int32_t>()[0];
     context.settle_work();
-    const std::int32_t token = sample_token(logits.span<float>(), sampling, position);
+    FILIGREE_CHECK(token >= 0, "the logits at position ", position, " are not finite");
     if (token == end_token) break;
     result.push_back(token);
     if (on_token) on_token(token);
-    next = ids(std::span(&token, 1));
   }
   return result;
 }

@@ -90,16 +90,16 @@ TEST(Generation, PicksTheTokensOfTheCpu) {
     RunConfig config = compared_run(mechanism, "f32");
     config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
     config.model.sparsity.head_gate = mechanism == "adaptive";
-    const auto tokens = [&](const ExecutionContext& context) {
+    const auto tokens = [&](const ExecutionContext& context, const SamplingOptions& sampling) {
       const Mesh mesh(self_communicator("world"), {});
       TrainingEngine engine(config, mesh, context);
       std::vector<std::int32_t> prompt(37);
       for (std::size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<std::int32_t>(i % 11);
-      SamplingOptions greedy;
-      greedy.greedy = true;
-      return generate(engine.model(), prompt, 30, -1, greedy, engine.context(), {});
+      return generate(engine.model(), prompt, 30, -1, sampling, engine.context(), {});
     };
-    EXPECT_EQ(tokens(testing::fresh_gpu()), tokens({})) << mechanism;
+    for (const SamplingOptions& sampling :
+         {SamplingOptions{.greedy = true}, SamplingOptions{.top_k = 20, .top_p = 0.9}})
+      EXPECT_EQ(tokens(testing::fresh_gpu(), sampling), tokens({}, sampling)) << mechanism;
   }
 }
 
