@@ -1,0 +1,23 @@
+// The part of the CUDA backend that also runs under AddressSanitizer.
+#include "kernels/activation/swiglu.hpp"
+#include "kernels/cuda/register_cuda.hpp"
+#include "kernels/cuda/registry.hpp"
+#include "kernels/gate/block_mass.hpp"
+#include "kernels/loss/cross_entropy.hpp"
+#include "kernels/norm/rms_norm.hpp"
+#include "kernels/sampling/sample_token.hpp"
+
+namespace filigree {
+
+void add_cuda_kernels(KernelTable& table) {
+  register_cuda<SwigluForward, &SwigluForward::Arguments::gate_TF>(table);
+  register_cuda<SwigluBackward, &SwigluBackward::Arguments::gate_TF>(table);
+  register_cuda<BlockMassTeacher, &BlockMassTeacher::Arguments::q_THK>(table);
+  register_cuda<CrossEntropyStatistics, &CrossEntropyStatistics::Arguments::logits_TV>(table);
+  register_cuda<CrossEntropyGradient, &CrossEntropyGradient::Arguments::logits_TV>(table);
+  register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
+  register_cuda<RmsNormBackward, &RmsNormBackward::Arguments::x_TD>(table);
+  register_cuda<SampleToken, &SampleToken::Arguments::logits_V>(table);
+}
+
+}  // namespace filigree
