@@ -148,9 +148,10 @@ CudnnPlan make_plan(const CudnnProblem& problem, cudnnHandle_t handle) {
 // stream of ever new shapes brings about, it starts again.
 class CudnnLibrary {
  public:
+  // Never destroyed: when the process ends, the driver may be gone before it.
   static CudnnLibrary& instance() {
-    static CudnnLibrary library;
-    return library;
+    static CudnnLibrary* const library = new CudnnLibrary;
+    return *library;
   }
 
   void run(const CudnnProblem& problem, Pointers pointers, const ExecutionContext& context) {

@@ -140,7 +140,7 @@ ExecutionContext dense_context(const std::string& name, const typename Op::Argum
     known += str(known.empty() ? "" : ", ", candidate.name);
     if (candidate.name != name) continue;
     if (const auto reason = candidate.reject(arguments, result))
-      throw UserError(str("--dense ", name, ": ", Op::name, " takes ", *reason));
+      throw UserError(str("--dense ", name, " cannot run ", Op::name, " here: ", *reason));
     return result;
   }
   throw UserError(str("--dense ", name, ": ", Op::name, " has no such implementation on ",
