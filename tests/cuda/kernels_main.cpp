@@ -12,7 +12,7 @@
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   // Without them every comparison would pass by comparing nothing.
-  const auto& swiglu = filigree::kernel_table().names().at("swiglu_forward");
+  const auto swiglu = filigree::kernel_table().names().at("swiglu_forward");
   if (std::find(swiglu.begin(), swiglu.end(), "cuda") == swiglu.end()) {
     std::fprintf(stderr, "the table of kernels has no CUDA implementations\n");
     return 1;
