@@ -1,4 +1,4 @@
-// What the two kernels of the backward share.
+// What the kernels of the backward share.
 #pragma once
 
 #include "kernels/attention/attention_cuda.hpp"
@@ -13,12 +13,36 @@ struct BackwardParameters {
   const float *lse, *delta;
 };
 
+template <class T>
+BackwardParameters<T> backward_parameters(const AttentionBackward::Arguments& a,
+                                          const DevicePattern& pattern, const Tensor& delta) {
+  const AttentionShape& s = a.shape;
+  return {pattern,
+          head_tensor<const T>(a.q_THK, s),
+          head_tensor<const T>(a.k_TGK, s),
+          head_tensor<const T>(a.v_TGK, s),
+          head_tensor<const T>(a.do_THK, s),
+          head_tensor<T>(a.dq_THK, s),
+          head_tensor<T>(a.dk_TGK, s),
+          head_tensor<T>(a.dv_TGK, s),
+          device_data<float>(a.lse_BHS),
+          device_data<float>(delta)};
+}
+
+// delta[b, h, i] = <do[i], o[i]>.
+Tensor attention_delta(const AttentionBackward::Arguments&, ExecutionContext&);
+
+// Tiles of one group of queries add to the same slots of dbias, each to a part of its own: zeros
+// [count, numel of dbias], or dbias itself where one is enough; undefined without a bias.
+Tensor empty_bias_parts(const AttentionBackward::Arguments&, std::int64_t count, ExecutionContext&);
+// dbias = sum over parts, ascending.
+void add_bias_parts(const AttentionBackward::Arguments&, const Tensor& parts, ExecutionContext&);
+
 // What is taken from a logit to get the logarithm of its weight: lse; infinite for a row that reads
 // nothing, or that does not exist (query -1), so that all its weights are 0.
-template <class T>
-__device__ __forceinline__ float weight_shift(const BackwardParameters<T>& a, int b, int h,
-                                              int query) {
-  const float lse = query < 0 ? -INFINITY : a.lse[a.pattern.row(b, h, query)];
+__device__ __forceinline__ float weight_shift(const DevicePattern& p, const float* lse_BHS, int b,
+                                              int h, int query) {
+  const float lse = query < 0 ? -INFINITY : lse_BHS[p.row(b, h, query)];
   return lse == -INFINITY ? INFINITY : lse;
 }
 

@@ -47,7 +47,7 @@ __device__ ColumnTile describe_columns(const BackwardParameters<T>& a, int b, Ra
   shared.position[at][column] = reach.position;
   shared.reach_begin[at][column] = reach.begin;
   shared.reach_end[at][column] = reach.end;
-  shared.lse[at][column] = weight_shift(a, b, h, query);
+  shared.lse[at][column] = weight_shift(p, a.lse, b, h, query);
   shared.delta[at][column] = query >= 0 ? a.delta[p.row(b, h, query)] : 0.0f;
   float bias = 0.0f;
   if (p.bias != nullptr && tile.slot >= 0) {

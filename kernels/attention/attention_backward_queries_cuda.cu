@@ -1,4 +1,4 @@
-// delta, then dq and dbias by tiles of queries: the walk of the forward, with do beside q.
+// dq and dbias by tiles of queries: the walk of the forward, with do beside q.
 //
 // Shared memory (q and do, and k and v twice): bf16 52 KiB at width 64, 66 KiB at 128; f32 75 KiB
 // at most. Registers: attention_cuda_budgets.txt.
@@ -10,28 +10,6 @@ namespace filigree {
 namespace {
 
 using tile::Exponential;
-
-constexpr int kDeltaThreads = 256;
-
-// A warp for each (query, head).
-template <class T>
-__global__ void __launch_bounds__(kDeltaThreads)
-    delta_kernel(HeadTensor<const T> o, HeadTensor<const T> d_o, float* delta, std::int64_t rows,
-                 int query_length, int heads) {
-  const std::int64_t row =
-      static_cast<std::int64_t>(blockIdx.x) * (kDeltaThreads / kWarp) + threadIdx.x / kWarp;
-  if (row >= rows) return;
-  const int query = static_cast<int>(row % query_length);
-  const std::int64_t head = row / query_length;
-  const std::int64_t token = head / heads * query_length;
-  const T* const x = o.head(token, static_cast<int>(head % heads)).row(query);
-  const T* const y = d_o.head(token, static_cast<int>(head % heads)).row(query);
-  float sum = 0.0f;
-  for (int d = static_cast<int>(threadIdx.x) % kWarp; d < o.width; d += kWarp)
-    sum += to_float(x[d]) * to_float(y[d]);
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarp == 0) delta[row] = sum;
-}
 
 template <class T, int kWidth, int kWarps>
 struct QueryShared {
@@ -124,7 +102,7 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   float lse[2], delta[2];
   for (int i = 0; i < 2; ++i) {
     const int query = rows.query[i];
-    lse[i] = kUnit * weight_shift(a, b, h, query);
+    lse[i] = kUnit * weight_shift(p, a.lse, b, h, query);
     delta[i] = query >= 0 ? a.delta[p.row(b, h, query)] : 0.0f;
   }
 
@@ -163,53 +141,26 @@ __global__ void __launch_bounds__(32 * kWarps, 1)
   tile::store_rows(a.dq.head(query_token, h), dq, factor, [&](int i) { return rows.query[i]; });
 }
 
-// dbias[e] = sum over parts, ascending.
-__global__ void __launch_bounds__(kDeltaThreads)
-    add_parts_kernel(const float* parts, int count, std::int64_t size, float* dbias) {
-  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * kDeltaThreads + threadIdx.x;
-  if (e >= size) return;
-  float sum = 0.0f;
-  for (int part = 0; part < count; ++part) sum += parts[part * size + e];
-  dbias[e] = sum;
-}
-
 template <class T, int kWidth, int kWarps>
 void backward_queries(const AttentionBackward::Arguments& a,
-                      const BackwardParameters<T>& parameters, const ExecutionContext& context) {
+                      const BackwardParameters<T>& parameters, ExecutionContext& context) {
   const AttentionShape& s = a.shape;
   const DevicePattern& p = parameters.pattern;
   const unsigned per_group = blocks_for(p.query_block, 16 * kWarps);
-  // Tiles of one group add to the same slots: each to a part of its own.
-  Tensor parts = a.dbias_BHNJ;
-  const std::int64_t size = parts.defined() ? parts.numel() : 0;
-  if (size > 0 && per_group > 1) parts = context.empty(Shape{per_group, size}, DType::f32);
-  if (size > 0) context.stream->fill(parts.raw(), 0, parts.bytes());
+  const Tensor parts = empty_bias_parts(a, per_group, context);
   const dim3 grid(query_runs(s, p) * per_group, static_cast<unsigned>(s.query_heads),
                   static_cast<unsigned>(s.batch));
   launch_tiles(context, {grid, 32 * kWarps, sizeof(QueryShared<T, kWidth, kWarps>)},
                attention_backward_queries_kernel<T, kWidth, kWarps>, parameters,
-               device_data<float>(parts), size);
-  if (size > 0 && per_group > 1)
-    launch(context, {blocks_for(size, kDeltaThreads), kDeltaThreads}, add_parts_kernel,
-           device_data<float>(parts), static_cast<int>(per_group), size,
-           device_data<float>(a.dbias_BHNJ));
+               device_data<float>(parts), a.dbias_BHNJ.defined() ? a.dbias_BHNJ.numel() : 0);
+  add_bias_parts(a, parts, context);
 }
 
 template <class T>
 void backward(const AttentionBackward::Arguments& a, ExecutionContext& context) {
   const AttentionShape& s = a.shape;
-  const std::int64_t rows = a.lse_BHS.numel();
-  const Tensor delta = context.empty(a.lse_BHS.shape(), DType::f32);
-  launch(context, {blocks_for(rows, kDeltaThreads / kWarp), kDeltaThreads}, delta_kernel<T>,
-         head_tensor<const T>(a.o_THK, s), head_tensor<const T>(a.do_THK, s),
-         device_data<float>(delta), rows, static_cast<int>(s.query_length),
-         static_cast<int>(s.query_heads));
-  const BackwardParameters<T> parameters{
-      device_pattern(s, a.pattern),      head_tensor<const T>(a.q_THK, s),
-      head_tensor<const T>(a.k_TGK, s),  head_tensor<const T>(a.v_TGK, s),
-      head_tensor<const T>(a.do_THK, s), head_tensor<T>(a.dq_THK, s),
-      head_tensor<T>(a.dk_TGK, s),       head_tensor<T>(a.dv_TGK, s),
-      device_data<float>(a.lse_BHS),     device_data<float>(delta)};
+  const Tensor delta = attention_delta(a, context);
+  const auto parameters = backward_parameters<T>(a, device_pattern(s, a.pattern), delta);
   visit_width(s.head_dim, [&](auto width) {
     const std::int64_t rows_together =
         std::min<std::int64_t>(parameters.pattern.query_block, s.query_length);

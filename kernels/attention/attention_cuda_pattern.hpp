@@ -98,7 +98,7 @@ struct ColumnTile {
   int item, slot;
 };
 
-// Neighbouring keys that are copied together, all of one slot.
+// Neighbouring keys, or queries, that are copied together, all of one slot.
 struct Piece {
   int begin, slot;
 };
@@ -147,11 +147,12 @@ struct Walk {
     return tile;
   }
 
-  // The items in pieces of `rows`, which divides a unit; a piece begins at a multiple of it and may
-  // reach past the bounds on both sides.
+  // The items in pieces of `rows`, counted from the begin of their unit; a piece may reach past the
+  // bounds on both sides, and the last one past the unit where `rows` does not divide it.
   __device__ bool next_piece(int rows, Piece& piece) {
     if (run.empty() && !advance()) return false;
-    piece = {run.begin / rows * rows, run_slot};
+    const int unit_begin = (run.begin + origin) / unit * unit - origin;
+    piece = {unit_begin + (run.begin - unit_begin) / rows * rows, run_slot};
     run.begin = piece.begin + rows;
     return true;
   }

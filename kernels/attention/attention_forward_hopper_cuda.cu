@@ -13,29 +13,13 @@
 // Registers of ptxas: attention_cuda_budgets.txt.
 #include <algorithm>
 
-#include "kernels/attention/attention_cuda.hpp"
-#include "kernels/cuda/tensor_map.hpp"
-#include "kernels/cuda/tile/swizzled_tile.hpp"
+#include "kernels/attention/attention_hopper_cuda.hpp"
 
 namespace filigree {
 namespace {
 
 using tile::Exponential;
 using tile::kWarpgroup;
-
-constexpr int kGroupRows = 64;  // of one warpgroup
-constexpr int kSmallestPiece = 8, kLargestPiece = 64;
-
-// What the rows of a tile of keys are: piece i holds keys begin[i] and on. Pieces that there are
-// not lie past the last key.
-template <int kPieces>
-struct KeyTile {
-  int pieces;     // 0: no more tiles
-  int last;       // key of the last piece
-  bool is_whole;  // all pieces there, and chosen
-  int begin[kPieces], slot[kPieces];
-  float bias[kPieces];
-};
 
 template <int kWidth, int kGroups>
 struct HopperShared {
@@ -60,106 +44,34 @@ struct HopperParameters {
   int piece_bits;  // a piece has 1 << piece_bits keys
 };
 
-// The tile of queries that a block owns.
-struct QueryTile {
-  int b, h;
-  Range queries;
-};
-
-// Writes down the next tile of the walk. Returns this lane's piece; all lanes take part.
-template <int kPieces>
-__device__ Piece describe_pieces(const HopperParameters& a, Walk& walk, std::int64_t list,
-                                 KeyTile<kPieces>& tile, int columns) {
-  const DevicePattern& p = a.pattern;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp, wanted = columns >> a.piece_bits;
-  Piece piece{p.key_length, kPart}, next{0, kPart};
-  bool all_chosen = true;
-  int filled = 0;
-  while (filled < wanted && walk.next_piece((1 << a.piece_bits), next)) {
-    if (filled++ == lane) piece = next;
-    all_chosen = all_chosen && next.slot != kPart;
-  }
-  if (lane < wanted) {
-    tile.begin[lane] = piece.begin;
-    tile.slot[lane] = piece.slot;
-    tile.bias[lane] =
-        p.bias != nullptr && piece.slot >= 0 ? p.bias[list * p.slots + piece.slot] : 0.0f;
-  }
-  if (lane == 0) {
-    tile.pieces = filled;
-    tile.last = next.begin + (1 << a.piece_bits) - 1;
-    tile.is_whole = filled == wanted && all_chosen;
-  }
-  return piece;
-}
-
-// Starts the copies of one tile of keys, or values, by one warp.
-template <class Keys>
-__device__ void start_pieces(const HopperParameters& a, const CUtensorMap& map, Keys& keys,
-                             tile::Barrier& full, int piece_begin, int columns, int head, int b) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (lane == 0) tile::arrive_and_expect(full, Keys::kBytes);
-  __syncwarp();
-  if (lane >= columns >> a.piece_bits) return;
-  for (int panel = 0; panel < Keys::kPanels; ++panel)
-    tile::copy_box(keys.box(lane << a.piece_bits, panel), map, full,
-                   {panel * tile::kPanel, head, piece_begin, b});
-}
-
 template <int kWidth, int kGroups>
 __device__ void produce(const HopperParameters& a, HopperShared<kWidth, kGroups>& shared,
-                        const QueryTile& own) {
+                        const OwnTile& own) {
   using Shared = HopperShared<kWidth, kGroups>;
   const DevicePattern& p = a.pattern;
-  const int g = own.h / (p.query_heads / p.kv_heads), lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int g = own.head / (p.query_heads / p.kv_heads),
+            lane = static_cast<int>(threadIdx.x) % kWarp;
   if (lane == 0) {
     tile::arrive_and_expect(shared.q_full, decltype(shared.q)::kBytes);
-    for (int group = 0; group < kGroups; ++group)
-      for (int panel = 0; panel < decltype(shared.q)::kPanels; ++panel)
-        tile::copy_box(
-            shared.q.box(kGroupRows * group, panel), a.q, shared.q_full,
-            {panel * tile::kPanel, own.h, own.queries.begin + kGroupRows * group, own.b});
+    start_own_rows(a.q, shared.q, shared.q_full, own);
   }
-  const std::int64_t list = p.list(own.b, own.h, p.group_of(own.queries.begin));
-  Walk walk = keys_of(p, own.b, own.h, own.queries);
+  const std::int64_t list = p.list(own.b, own.head, p.group_of(own.rows.begin));
+  Walk walk = keys_of(p, own.b, own.head, own.rows);
   for (int n = 0;; ++n) {
     const int stage = n % Shared::kStages, last_use = n / Shared::kStages % 2 ^ 1;
     auto& description = shared.tiles[n % Shared::kDescriptions];
     tile::wait(shared.k_empty[stage], last_use);
-    const Piece piece = describe_pieces(a, walk, list, description, Shared::kColumns);
+    const Piece piece = describe_pieces(p, a.piece_bits, walk, list, description, Shared::kColumns);
     __syncwarp();
     if (description.pieces == 0) {
       if (lane == 0) tile::arrive(shared.k_full[stage]);
       return;
     }
-    start_pieces(a, a.k, shared.k[stage], shared.k_full[stage], piece.begin, Shared::kColumns, g,
-                 own.b);
+    announce(shared.k_full[stage], Shared::Keys::kBytes);
+    start_pieces(a.k, a.piece_bits, shared.k[stage], shared.k_full[stage], piece.begin, g, own.b);
     tile::wait(shared.v_empty[stage], last_use);
-    start_pieces(a, a.v, shared.v[stage], shared.v_full[stage], piece.begin, Shared::kColumns, g,
-                 own.b);
-  }
-}
-
-// Turns products into logits, in units of the exponential; -infinity where a query does not read.
-template <int kTiles, int kPieces>
-__device__ __forceinline__ void mask(const HopperParameters& a, const KeyTile<kPieces>& tile,
-                                     const LaneQueries& rows, Range common, float (&s)[kTiles][4]) {
-  constexpr float kUnit = Exponential<DeviceBFloat16>::kUnit;
-  const DevicePattern& p = a.pattern;
-  const bool is_masked = !tile.is_whole || tile.begin[0] < common.begin || tile.last >= common.end;
-#pragma unroll
-  for (int j = 0; j < kTiles; ++j) {
-    const int piece = 8 * j >> a.piece_bits;  // the same for eight columns
-    const float bias = p.bias != nullptr ? tile.bias[piece] * kUnit : 0.0f;
-#pragma unroll
-    for (int n = 0; n < 4; ++n) s[j][n] = s[j][n] * (p.scale * kUnit) + bias;
-    if (!is_masked) continue;
-    const int key = tile.begin[piece] + (8 * j & ((1 << a.piece_bits) - 1)) +
-                    static_cast<int>(threadIdx.x) % 4 * 2;
-    const bool chosen = tile.slot[piece] != kPart;
-#pragma unroll
-    for (int n = 0; n < 4; ++n)
-      if (!reads(p, rows.reach[n / 2], key + n % 2, chosen)) s[j][n] = -INFINITY;
+    announce(shared.v_full[stage], Shared::Keys::kBytes);
+    start_pieces(a.v, a.piece_bits, shared.v[stage], shared.v_full[stage], piece.begin, g, own.b);
   }
 }
 
@@ -185,16 +97,15 @@ struct Turns {
 
 template <int kWidth, int kGroups>
 __device__ __forceinline__ void consume(const HopperParameters& a,
-                                        HopperShared<kWidth, kGroups>& shared, const QueryTile& own,
+                                        HopperShared<kWidth, kGroups>& shared, const OwnTile& own,
                                         int group) {
   using Shared = HopperShared<kWidth, kGroups>;
   constexpr int kStages = Shared::kStages, kColumns = Shared::kColumns;
   const DevicePattern& p = a.pattern;
   const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const LaneQueries rows(p, own.b, own.queries, kGroupRows * group + 16 * warp);
-  const int first = own.queries.begin + kGroupRows * group;
-  const Range queries = overlap(own.queries, {first, first + kGroupRows});
+  const LaneQueries rows(p, own.b, own.rows, kGroupRows * group + 16 * warp);
+  const Range queries = queries_of_group(own, group);
   const Range common = queries.empty() ? Range{0, 0} : read_by_all(p, own.b, queries);
   const auto phase = [](int n) { return n / kStages % 2; };
   const auto release = [&](tile::Barrier& empty) {
@@ -219,7 +130,7 @@ __device__ __forceinline__ void consume(const HopperParameters& a,
     tile::wgmma_commit();
     tile::wgmma_wait<0>(s);
     release(shared.k_empty[0]);
-    mask(a, description(0), rows, common, s);
+    mask(p, a.piece_bits, description(0), rows, common, s);
     softmax.add(s, rescale);
     weights.pack(s);
     int n = 0;
@@ -238,7 +149,7 @@ __device__ __forceinline__ void consume(const HopperParameters& a,
       turns.pass();
       tile::wgmma_wait<1>(s);
       release(shared.k_empty[next_stage]);
-      mask(a, description(next), rows, common, s);
+      mask(p, a.piece_bits, description(next), rows, common, s);
       softmax.add(s, rescale);
       tile::wgmma_wait<0>(o);
       release(shared.v_empty[stage]);
@@ -258,7 +169,7 @@ __device__ __forceinline__ void consume(const HopperParameters& a,
   for (int i = 0; i < 2; ++i) {
     factor[i] = softmax.sum[i] == 0.0f ? 0.0f : 1.0f / softmax.sum[i];
     if (lane % 4 == 0 && rows.query[i] >= 0)
-      a.lse[p.row(own.b, own.h, rows.query[i])] = softmax.log_sum(i);
+      a.lse[p.row(own.b, own.head, rows.query[i])] = softmax.log_sum(i);
   }
   tile::store_rows(a.o.head(static_cast<std::int64_t>(own.b) * p.query_length, own.h), o, factor,
                    [&](int i) { return rows.query[i]; });
@@ -274,10 +185,10 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
     Shared& shared = *reinterpret_cast<Shared*>(tile::dynamic_shared());
     const DevicePattern& p = a.pattern;
     // Under causality the last tiles read most: they come first.
-    const QueryTile own{static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y),
-                        rows_of_tile(static_cast<int>(gridDim.x - 1 - blockIdx.x), Shared::kRows,
-                                     p.query_block, p.origin, p.query_length)};
-    if (own.queries.empty()) return;
+    const OwnTile own{static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y),
+                      rows_of_tile(static_cast<int>(gridDim.x - 1 - blockIdx.x), Shared::kRows,
+                                   p.query_block, p.origin, p.query_length)};
+    if (own.rows.empty()) return;
     if (threadIdx.x == 0) {
       tile::init(shared.q_full, 1);
       for (int s = 0; s < Shared::kStages; ++s) {
@@ -290,10 +201,10 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
     __syncthreads();
     const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
     if (warpgroup == 0) {
-      tile::decrease_registers<40>();
+      tile::decrease_registers<kProducerRegisters>();
       if (threadIdx.x < kWarp) produce(a, shared, own);
     } else {
-      tile::increase_registers<kGroups == 1 ? 216 : 232>();
+      tile::increase_registers<kConsumerRegisters<kGroups>>();
       consume(a, shared, own, warpgroup - 1);
     }
   }
@@ -303,10 +214,7 @@ template <int kWidth, int kGroups>
 void forward(const AttentionForward::Arguments& a, const DevicePattern& p,
              const ExecutionContext& context) {
   const AttentionShape& s = a.shape;
-  int piece_bits = 6;
-  static_assert(kLargestPiece == 1 << 6);
-  while (p.key_block % (1 << piece_bits) != 0) --piece_bits;
-  const int piece = 1 << piece_bits;
+  const int bits = piece_bits(p.key_block), piece = 1 << bits;
   const HopperParameters parameters{
       boxes_of_heads(a.q_THK, s.batch, s.query_heads, s.head_dim, kGroupRows),
       boxes_of_heads(a.k_TGK, s.batch, s.kv_heads, s.head_dim, piece),
@@ -314,7 +222,7 @@ void forward(const AttentionForward::Arguments& a, const DevicePattern& p,
       p,
       head_tensor<DeviceBFloat16>(a.o_THK, s),
       device_data<float>(a.lse_BHS),
-      piece_bits};
+      bits};
   const dim3 grid(query_runs(s, p) * blocks_for(p.query_block, kGroupRows * kGroups),
                   static_cast<unsigned>(s.query_heads), static_cast<unsigned>(s.batch));
   launch_tiles(context, {grid, (1 + kGroups) * kWarpgroup, sizeof(HopperShared<kWidth, kGroups>)},
@@ -345,42 +253,39 @@ std::int64_t rows_together(const AttentionShape& shape, const AttentionPattern& 
 
 }  // namespace
 
-std::optional<std::string> reject_attention_forward_hopper(const AttentionForward::Arguments& a,
-                                                           const ExecutionContext& context) {
-  const AttentionShape& s = a.shape;
-  if (auto problem = reject_attention_cuda(s, a.q_THK)) return problem;
+std::optional<std::string> reject_hopper(const AttentionShape& s, const AttentionPattern& pattern,
+                                         std::initializer_list<Tensor> tensors,
+                                         const ExecutionContext& context) {
+  const Tensor& q = *tensors.begin();
+  if (auto problem = reject_attention_cuda(s, q)) return problem;
   if (!kIsBuilt) return "this build has no code for sm_90a (FILIGREE_CUDA_ARCHITECTURES)";
-  if (a.q_THK.dtype() != DType::bf16)
-    return str("computes in bf16, not ", name_of(a.q_THK.dtype()));
+  if (q.dtype() != DType::bf16) return str("computes in bf16, not ", name_of(q.dtype()));
   if (s.head_dim <= 32 || s.head_dim % 8 != 0)
     return str("heads of more than 32 and in steps of 8, not ", s.head_dim);
   if (s.key_length == 0) return "no box of an empty sequence of keys can be copied";
-  constexpr std::int64_t kFewest = kGroupRows / 2;
-  if (rows_together(s, a.pattern) <= kFewest)
-    return str("runs of more than ", kFewest, " queries with one list, not ",
-               rows_together(s, a.pattern), ": most of the ", kGroupRows,
+  if (rows_together(s, pattern) <= kFewestRows)
+    return str("runs of more than ", kFewestRows, " queries with one list, not ",
+               rows_together(s, pattern), ": most of the ", kGroupRows,
                " rows of a warpgroup would idle");
-  if (a.pattern.lists.defined() && a.pattern.lists.key_block % kSmallestPiece != 0)
-    return str("blocks of keys in steps of ", kSmallestPiece, ", not ", a.pattern.lists.key_block);
-  for (const Tensor& tensor : {a.q_THK, a.k_TGK, a.v_TGK})
+  if (pattern.lists.defined() && pattern.lists.key_block % kSmallestPiece != 0)
+    return str("blocks of keys in steps of ", kSmallestPiece, ", not ", pattern.lists.key_block);
+  for (const Tensor& tensor : tensors)
     if (!is_aligned(tensor.raw(), 16)) return "tensors aligned to 16 bytes";
   if (!is_hopper(context.device.index)) return "GPUs of compute capability 9.0";
   return std::nullopt;
 }
 
+std::optional<std::string> reject_attention_forward_hopper(const AttentionForward::Arguments& a,
+                                                           const ExecutionContext& context) {
+  return reject_hopper(a.shape, a.pattern, {a.q_THK, a.k_TGK, a.v_TGK}, context);
+}
+
 void attention_forward_hopper(const AttentionForward::Arguments& a, ExecutionContext& context) {
   check_arguments(a);
   if (a.o_THK.numel() == 0) return;
-  DevicePattern p = device_pattern(a.shape, a.pattern);
-  if (p.counts == nullptr) p.query_block = 2 * kGroupRows;
-  const bool two = std::min<std::int64_t>(p.query_block, a.shape.query_length) > kGroupRows;
-  const auto of_width = [&](auto width) {
-    two ? forward<width(), 2>(a, p, context) : forward<width(), 1>(a, p, context);
-  };
-  if (a.shape.head_dim <= 64)
-    of_width(std::integral_constant<int, 64>{});
-  else
-    of_width(std::integral_constant<int, 128>{});
+  const DevicePattern p = hopper_pattern(a.shape, a.pattern);
+  visit_warpgroups(a.shape.head_dim, std::min<std::int64_t>(p.query_block, a.shape.query_length),
+                   [&](auto width, auto groups) { forward<width(), groups()>(a, p, context); });
 }
 
 }  // namespace filigree

@@ -18,6 +18,9 @@ void attention_backward_portable(const AttentionBackward::Arguments&, ExecutionC
 void attention_forward_hopper(const AttentionForward::Arguments&, ExecutionContext&);
 std::optional<std::string> reject_attention_forward_hopper(const AttentionForward::Arguments&,
                                                            const ExecutionContext&);
+void attention_backward_hopper(const AttentionBackward::Arguments&, ExecutionContext&);
+std::optional<std::string> reject_attention_backward_hopper(const AttentionBackward::Arguments&,
+                                                            const ExecutionContext&);
 
 // Check the tensors against the shape; throw InternalError with the tensor's name.
 void check_arguments(const AttentionForward::Arguments&);

@@ -93,6 +93,8 @@ void add_cuda_kernels(KernelTable& table) {
   table.add<AttentionForward>(
       {"hopper", DeviceKind::cuda, 20, reject_attention_forward_hopper, attention_forward_hopper});
   register_cuda<AttentionBackward>(table);
+  table.add<AttentionBackward>({"hopper", DeviceKind::cuda, 20, reject_attention_backward_hopper,
+                                attention_backward_hopper});
   add_cudnn_attention(table);
   register_cuda<GateRecall, &GateRecall::Arguments::teacher_BHRM>(table);
 }
