@@ -11,7 +11,7 @@
 //
 // Two stages of visiting pairs at width 128, four at 64:
 //   own rows            128                 64: two blocks on a multiprocessor
-//   shared memory       131 KiB             99 KiB
+//   shared memory       132 KiB             99 KiB
 //   registers           40 + 2 x 232        40 + 216 of a thread of producer and consumers
 // Registers of ptxas: attention_cuda_budgets.txt.
 #include <algorithm>
@@ -341,21 +341,16 @@ __device__ __forceinline__ void consume(const BackwardHopperParameters& a,
       tile::wgmma_commit();
       tile::wgmma_wait<1>(w);
       side.weigh(a, tile, w);
-      if constexpr (Side::kHasSecond) {
-        weights.pack(w);
-        tile::wgmma_fence();
-        tile::start_multiply(second, weights, shared.visiting[stage][1]);
-        tile::wgmma_commit();
-        tile::wgmma_wait<1>(dw);
-      } else {
-        tile::wgmma_wait<0>(dw);
-      }
+      tile::wgmma_wait<0>(dw);
       for_each_sum(dw, [&](int i, int column, int j, int e, float& value) {
         value = w[j][e] * (value - side.delta(tile, i, column));
       });
       side.add_bias_gradient(a, tile, group, warp, dw, shared.piece_sums[group][n % 2]);
       gradients.pack(dw);
+      if constexpr (Side::kHasSecond) weights.pack(w);
       tile::wgmma_fence();
+      if constexpr (Side::kHasSecond)
+        tile::start_multiply(second, weights, shared.visiting[stage][1]);
       tile::start_multiply(first, gradients, shared.visiting[stage][0]);
       tile::wgmma_commit();
       tile::wait(shared.full[next_stage], next / kStages % 2);
@@ -381,7 +376,7 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
     attention_backward_hopper_kernel(const __grid_constant__ BackwardHopperParameters a) {
   if constexpr (tile::kHasHopperInstructions) {
     using Shared = BackwardShared<Side, kWidth, kGroups>;
-    static_assert(sizeof(Shared) <= (kGroups == 1 ? 99 : 131) * 1024);
+    static_assert(sizeof(Shared) <= (kGroups == 1 ? 99 : 132) * 1024);
     Shared& shared = *reinterpret_cast<Shared*>(tile::dynamic_shared());
     const OwnTile own = Side::own(a.pattern, Shared::kRows);
     if (own.rows.empty()) return;

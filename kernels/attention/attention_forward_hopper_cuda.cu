@@ -171,7 +171,7 @@ __device__ __forceinline__ void consume(const HopperParameters& a,
     if (lane % 4 == 0 && rows.query[i] >= 0)
       a.lse[p.row(own.b, own.head, rows.query[i])] = softmax.log_sum(i);
   }
-  tile::store_rows(a.o.head(static_cast<std::int64_t>(own.b) * p.query_length, own.h), o, factor,
+  tile::store_rows(a.o.head(static_cast<std::int64_t>(own.b) * p.query_length, own.head), o, factor,
                    [&](int i) { return rows.query[i]; });
 }
 
