@@ -13,6 +13,7 @@
 //   own rows            128                 64: two blocks on a multiprocessor
 //   shared memory       132 KiB             99 KiB
 //   registers           40 + 2 x 232        40 + 216 of a thread of producer and consumers
+// but one block, and 40 + 232 registers, for 64 keys at width 128.
 // Registers of ptxas: attention_cuda_budgets.txt.
 #include <algorithm>
 
@@ -263,10 +264,12 @@ class KeySide {
   __device__ __forceinline__ void weigh(const BackwardHopperParameters& a, const Visiting& tile,
                                         float (&s)[kColumns / 8][4]) const {
     const DevicePattern& p = a.pattern;
-    const bool is_masked = tile.is_masked;
-    for_each_sum(s, [&](int i, int column, int, int, float& value) {
+    for_each_sum(s, [&](int, int column, int, int, float& value) {
       value = Exponential<DeviceBFloat16>::of(value * (p.scale * kUnit) - tile.shift[column]);
-      if (is_masked && !reads(p, tile.reach[column], key_[i], tile.chosen[column])) value = 0.0f;
+    });
+    if (!tile.is_masked) return;
+    for_each_sum(s, [&](int i, int column, int, int, float& value) {
+      if (!reads(p, tile.reach[column], key_[i], tile.chosen[column])) value = 0.0f;
     });
   }
   __device__ __forceinline__ float delta(const Visiting& tile, int, int column) const {
@@ -370,9 +373,15 @@ __device__ __forceinline__ void consume(const BackwardHopperParameters& a,
     tile::store_rows(a.gradient[1].head(token, own.head), second, one, row_of);
 }
 
-// Warpgroup 0 produces, the others consume.
+// Blocks that share a multiprocessor. Two have too few registers for dk and dv of heads of 128.
 template <class Side, int kWidth, int kGroups>
-__global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 : 1)
+constexpr int kBlocks = kGroups == 2 || (Side::kHasSecond && kWidth == 128) ? 1 : 2;
+
+// Warpgroup 0 produces, the others consume. The bound on threads says how many registers the block
+// has to deal out: those of three warpgroups where it is alone.
+template <class Side, int kWidth, int kGroups>
+__global__ void __launch_bounds__((kBlocks<Side, kWidth, kGroups> == 1 ? 3 : 2) * kWarpgroup,
+                                  kBlocks<Side, kWidth, kGroups>)
     attention_backward_hopper_kernel(const __grid_constant__ BackwardHopperParameters a) {
   if constexpr (tile::kHasHopperInstructions) {
     using Shared = BackwardShared<Side, kWidth, kGroups>;
@@ -394,7 +403,7 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
       tile::decrease_registers<kProducerRegisters>();
       if (threadIdx.x < kWarp) produce(a, shared, own);
     } else {
-      tile::increase_registers<kConsumerRegisters<kGroups>>();
+      tile::increase_registers<kConsumerRegisters<kBlocks<Side, kWidth, kGroups>>>();
       consume(a, shared, own, warpgroup - 1);
     }
   }

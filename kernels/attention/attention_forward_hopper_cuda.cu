@@ -204,7 +204,7 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
       tile::decrease_registers<kProducerRegisters>();
       if (threadIdx.x < kWarp) produce(a, shared, own);
     } else {
-      tile::increase_registers<kConsumerRegisters<kGroups>>();
+      tile::increase_registers<kConsumerRegisters<kGroups == 1 ? 2 : 1>>();
       consume(a, shared, own, warpgroup - 1);
     }
   }

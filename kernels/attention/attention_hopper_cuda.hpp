@@ -125,9 +125,9 @@ __device__ inline Range queries_of_group(const OwnTile& own, int group) {
 
 // Registers of a thread of the producer, and of each of the warpgroups that consume: 504 in all,
 // or 256 where two blocks share a multiprocessor.
-template <int kGroups>
-constexpr int kConsumerRegisters = kGroups == 1 ? 216 : 232;
 constexpr int kProducerRegisters = 40;
+template <int kBlocks>
+constexpr int kConsumerRegisters = kBlocks == 2 ? 216 : 232;
 
 // Why the kernels for compute capability 9.0 cannot take such a problem. `tensors` are those that
 // boxes are copied from.

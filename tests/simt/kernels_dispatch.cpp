@@ -4,17 +4,22 @@
 namespace filigree {
 namespace {
 
-const Implementation<AttentionForward>& hopper() {
-  for (const auto& candidate : kernel_table().implementations<AttentionForward>())
-    if (candidate.name == "hopper") return candidate;
-  throw std::runtime_error("the table of kernels has no attention for Hopper");
+template <class Op>
+std::string reason_of(const typename Op::Arguments& arguments) {
+  for (const auto& candidate : kernel_table().implementations<Op>())
+    if (candidate.name == "hopper")
+      return candidate.reject(arguments, ExecutionContext{}).value_or("accepted");
+  return str("the table of kernels has no ", Op::name, " for Hopper");
 }
 
 std::string reason(const PatternCase& c, DType dtype = DType::bf16) {
   const Problem x(c.shape, dtype, dtype, 11, pattern_of(c));
-  return hopper()
-      .reject({c.shape, x.q, x.k, x.v, x.o, x.lse, x.pattern}, ExecutionContext{})
-      .value_or("accepted");
+  const std::string forward =
+      reason_of<AttentionForward>({c.shape, x.q, x.k, x.v, x.o, x.lse, x.pattern});
+  EXPECT_EQ(reason_of<AttentionBackward>(
+                {c.shape, x.q, x.k, x.v, x.o, x.lse, x.d_o, x.dq, x.dk, x.dv, x.pattern, x.dbias}),
+            forward);
+  return forward;
 }
 
 TEST(AttentionDispatch, HopperSaysWhatItCannot) {
@@ -39,8 +44,13 @@ TEST(AttentionDispatch, HopperComesBeforeTheOthersWhereItCan) {
   const AttentionShape shape = shape_of(1, 100, 100, 2, 1, 64);
   const auto chosen = [&](DType dtype) {
     const Problem x(shape, dtype, dtype);
-    return select_implementation<AttentionForward>({shape, x.q, x.k, x.v, x.o, x.lse}, context)
-        .name;
+    const auto forward =
+        select_implementation<AttentionForward>({shape, x.q, x.k, x.v, x.o, x.lse}, context).name;
+    EXPECT_EQ(select_implementation<AttentionBackward>(
+                  {shape, x.q, x.k, x.v, x.o, x.lse, x.d_o, x.dq, x.dk, x.dv}, context)
+                  .name,
+              forward);
+    return forward;
   };
   EXPECT_EQ(chosen(DType::bf16), "hopper");
   EXPECT_EQ(chosen(DType::f32), "cuda");
