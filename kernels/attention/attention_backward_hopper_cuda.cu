@@ -332,19 +332,24 @@ __device__ __forceinline__ void consume(const BackwardHopperParameters& a,
     tile::start_multiply_transposed(w, shared.own[0], row0, shared.visiting[stage][0]);
     tile::wgmma_commit();
   };
+  // Starts the second product of a tile whose first one is under way, which meanwhile turns into
+  // weights. Nothing is in flight at the end: the compiler moves registers where loops begin.
+  const auto weigh = [&](int stage) {
+    tile::wgmma_fence();
+    tile::start_multiply_transposed(dw, shared.own[1], row0, shared.visiting[stage][1]);
+    tile::wgmma_commit();
+    tile::wgmma_wait<1>(w);
+    side.weigh(a, shared.tiles[stage], w);
+    tile::wgmma_wait<0>(dw);
+  };
   tile::wait(shared.own_full, 0);
   tile::wait(shared.full[0], 0);
   if (shared.tiles[0].pieces > 0) {
     start_weights(0);
+    weigh(0);
     for (int n = 0;; ++n) {
       const int stage = n % kStages, next = n + 1, next_stage = next % kStages;
       const auto& tile = shared.tiles[stage];
-      tile::wgmma_fence();
-      tile::start_multiply_transposed(dw, shared.own[1], row0, shared.visiting[stage][1]);
-      tile::wgmma_commit();
-      tile::wgmma_wait<1>(w);
-      side.weigh(a, tile, w);
-      tile::wgmma_wait<0>(dw);
       for_each_sum(dw, [&](int i, int column, int j, int e, float& value) {
         value = w[j][e] * (value - side.delta(tile, i, column));
       });
@@ -361,6 +366,7 @@ __device__ __forceinline__ void consume(const BackwardHopperParameters& a,
       start_weights(next_stage);
       tile::wgmma_wait<1>(first, second);
       if (threadIdx.x % kWarp == 0) tile::arrive(shared.empty[stage]);
+      weigh(next_stage);
     }
     tile::wgmma_wait<0>(first, second);
   }
