@@ -21,7 +21,8 @@
 #include "kernels/attention/attention_hopper_cuda.hpp"
 
 namespace filigree {
-namespace {
+// Not anonymous: nvcc would warn of functions that are unused for architectures without a body.
+namespace backward_hopper {
 
 using tile::Exponential;
 using tile::kWarpgroup;
@@ -404,7 +405,7 @@ __global__ void __launch_bounds__((kBlocks<Side, kWidth, kGroups> == 1 ? 3 : 2) 
       tile::fence_mbarrier_init();
     }
     __syncthreads();
-    const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
+    const int warpgroup = warpgroup_of_thread();
     if (warpgroup == 0) {
       tile::decrease_registers<kProducerRegisters>();
       if (threadIdx.x < kWarp) produce(a, shared, own);
@@ -476,7 +477,7 @@ void backward_keys(const AttentionBackward::Arguments& a,
                        parameters, context);
 }
 
-}  // namespace
+}  // namespace backward_hopper
 
 std::optional<std::string> reject_attention_backward_hopper(const AttentionBackward::Arguments& a,
                                                             const ExecutionContext& context) {
@@ -488,12 +489,12 @@ void attention_backward_hopper(const AttentionBackward::Arguments& a, ExecutionC
   const Tensor delta = attention_delta(a, context);
   const DevicePattern pattern = hopper_pattern(a.shape, a.pattern);
   const auto parameters = backward_parameters<DeviceBFloat16>(a, pattern, delta);
-  backward_queries(a, parameters, context);
+  backward_hopper::backward_queries(a, parameters, context);
   // Blocks of few keys would leave most rows of a warpgroup idle.
   if (pattern.key_block <= kFewestRows)
     attention_backward_keys(a, parameters, context);
   else
-    backward_keys(a, parameters, context);
+    backward_hopper::backward_keys(a, parameters, context);
 }
 
 }  // namespace filigree

@@ -199,7 +199,7 @@ __global__ void __launch_bounds__((1 + kGroups) * kWarpgroup, kGroups == 1 ? 2 :
       tile::fence_mbarrier_init();
     }
     __syncthreads();
-    const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroup;
+    const int warpgroup = warpgroup_of_thread();
     if (warpgroup == 0) {
       tile::decrease_registers<kProducerRegisters>();
       if (threadIdx.x < kWarp) produce(a, shared, own);

@@ -123,6 +123,11 @@ __device__ inline Range queries_of_group(const OwnTile& own, int group) {
   return overlap(own.rows, {first, first + kGroupRows});
 }
 
+// The shuffle tells the compiler that lanes agree: addresses of operands then take no registers.
+__device__ inline int warpgroup_of_thread() {
+  return __shfl_sync(kWholeWarp, static_cast<int>(threadIdx.x) / tile::kWarpgroup, 0);
+}
+
 // Registers of a thread of the producer, and of each of the warpgroups that consume: 504 in all,
 // or 256 where two blocks share a multiprocessor.
 constexpr int kProducerRegisters = 40;
