@@ -7,11 +7,12 @@
 #include <cstring>
 #include <optional>
 
-#include "data_pipeline/output_folder.hpp"
+#include "data_pipeline/manifest.hpp"
 #include "data_pipeline/shard_writer.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/core/random.hpp"
 #include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/output_folder.hpp"
 #include "runtime/storage/posix_file.hpp"
 
 namespace filigree {
@@ -118,7 +119,9 @@ nlohmann::json describe(const TokenizeOptions& options) {
 class Run {
  public:
   Run(const TokenizeOptions& options, const std::function<void(const TokenizeProgress&)>& progress)
-      : options_(options), progress_(progress), folder_(options.output, options.overwrite) {}
+      : options_(options),
+        progress_(progress),
+        folder_(options.output, options.overwrite, kManifestName) {}
 
   TokenizeReport all() {
     const std::filesystem::path spool = folder_.path() / "standard_input.spool";

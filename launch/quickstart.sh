@@ -35,11 +35,7 @@ filigree=build/cpu-release/bin/filigree
 install_packages() {
   headline "1/6  Packages"
   ensure_packages "$install" build
-  have dpkg-query && have apt-get || return 0
-  missing_packages text
-  [ ${#missing[@]} -gt 0 ] && [ "$install" = yes ] || return 0
-  say "About to install the text to train on: ${missing[*]}"
-  { apt_update && apt_install "${missing[@]}"; } || say "They cannot be installed; another text will do."
+  offer_packages "$install" text "the text to train on" "another text will do."
 }
 
 build_program() {

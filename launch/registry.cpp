@@ -9,6 +9,7 @@
 #include "launch/commands/checkpoint_prune.hpp"
 #include "launch/commands/checkpoint_show.hpp"
 #include "launch/commands/checkpoint_verify.hpp"
+#include "launch/commands/convert.hpp"
 #include "launch/commands/data_inspect.hpp"
 #include "launch/commands/data_tokenize.hpp"
 #include "launch/commands/doctor.hpp"
@@ -32,6 +33,7 @@ const std::vector<Command>& commands() {
       checkpoint_show_command(),
       checkpoint_diff_command(),
       checkpoint_prune_command(),
+      convert_command(),
       bench_scale_command(),
       bench_kernels_command(),
       bench_attention_command(),

@@ -63,6 +63,8 @@ void add_model(Options& options, ModelConfig& model) {
   options.add("model.recompute", &model.recompute,
               choice("what the backward pass computes again instead of keeping",
                      {"none", "attention", "block"}));
+  options.add("model.qkv_bias", &model.qkv_bias,
+              text("queries, keys and values are projected with a bias"));
   options.add("model.qk_norm", &model.qk_norm,
               text("RMSNorm of every query and key head before position embedding"));
   options.add("model.output_gate", &model.output_gate,

@@ -106,6 +106,15 @@ ensure_cudnn_frontend() {
     say "They could not be fetched, so cuDNN's attention is left out. By hand: $by_hand"
 }
 
+# offer_packages yes|no GROUP WHAT OTHERWISE: installs what is missing of a group that can be done without, if it can.
+offer_packages() {
+  have dpkg-query && have apt-get || return 0
+  missing_packages "$2"
+  [ ${#missing[@]} -gt 0 ] && [ "$1" = yes ] || return 0
+  say "About to install $3: ${missing[*]}"
+  { apt_update && apt_install "${missing[@]}"; } || say "They cannot be installed; $4"
+}
+
 # drop_root ARGUMENT...: started through sudo by the owner of the checkout, goes on as that user with these arguments, so
 # that what is built does not belong to root.
 drop_root() {

@@ -12,10 +12,17 @@ LinearOptions options(const ModelConfig& config) {
           .reparametrised = config.reparametrises_attention()};
 }
 
+LinearOptions qkv_options(const ModelConfig& config) {
+  LinearOptions result = options(config);
+  result.bias = config.qkv_bias;
+  return result;
+}
+
 ColumnParallelLinear heads_of(const std::string& name, std::int64_t heads,
-                              const ModelConfig& config, const Mesh& mesh, ParameterStore& store) {
-  return ColumnParallelLinear::by_units(name, heads, config.head_dim, config.width, options(config),
-                                        mesh, store);
+                              const LinearOptions& options, const ModelConfig& config,
+                              const Mesh& mesh, ParameterStore& store) {
+  return ColumnParallelLinear::by_units(name, heads, config.head_dim, config.width, options, mesh,
+                                        store);
 }
 
 }  // namespace
@@ -24,9 +31,9 @@ Attention::Attention(const std::string& name, std::int64_t layer, const ModelCon
                      const Mesh& mesh, ParameterStore& store)
     : head_dim_(config.head_dim),
       rope_theta_(config.rope_theta),
-      query_(heads_of(name + ".query", config.heads, config, mesh, store)),
-      key_(heads_of(name + ".key", config.kv_heads, config, mesh, store)),
-      value_(heads_of(name + ".value", config.kv_heads, config, mesh, store)),
+      query_(heads_of(name + ".query", config.heads, qkv_options(config), config, mesh, store)),
+      key_(heads_of(name + ".key", config.kv_heads, qkv_options(config), config, mesh, store)),
+      value_(heads_of(name + ".value", config.kv_heads, qkv_options(config), config, mesh, store)),
       output_(name + ".output", config.width, config.heads * config.head_dim,
               output_options(config, config.reparametrises_attention()), mesh, store),
       mechanism_(make_mechanism({name, layer, config, mesh, store})) {
@@ -35,7 +42,8 @@ Attention::Attention(const std::string& name, std::int64_t layer, const ModelCon
     key_norm_.emplace(name + ".key_norm", config.head_dim, config.norm_eps, mesh, store);
   }
   if (config.output_gate)
-    gate_.emplace(heads_of(name + ".output_gate", config.heads, config, mesh, store));
+    gate_.emplace(
+        heads_of(name + ".output_gate", config.heads, options(config), config, mesh, store));
 }
 
 void Attention::weights_changed(WeightChange change, ExecutionContext& execution) {

@@ -72,6 +72,27 @@ Tensor LanguageModel::log_probabilities(ExecutionContext& execution, const Tenso
       execution.upload(targets, MemoryUse::data), output_table().first_row(), mesh_);
 }
 
+void LanguageModel::gather_logits(ExecutionContext& execution, const Tensor& local,
+                                  const Tensor& all) const {
+  const VocabParallelEmbedding& table = output_table();
+  dispatch<Scale>({.x = local.view({table.local_rows()}),
+                   .y = all.rows(table.first_row(), table.first_row() + table.local_rows())},
+                  execution);
+  mesh_.on(Axis::tensor).all_reduce(all);
+}
+
+Tensor LanguageModel::all_logits(ExecutionContext& execution, const Tensor& tokens,
+                                 const BatchInfo& batch) const {
+  Tape tape(execution, Tape::Mode::inference);
+  const Tensor local = logits(tape, hidden(tape, tokens, batch)).value();
+  const std::int64_t count = tokens.numel();
+  const Tensor all =
+      execution.zeros({count, config_.vocabulary}, accumulation_dtype(local.dtype()));
+  for (std::int64_t t = 0; t < count; ++t)
+    gather_logits(execution, local.rows(t, t + 1), all.rows(t, t + 1).view({config_.vocabulary}));
+  return all;
+}
+
 DecodeCache LanguageModel::make_cache(ExecutionContext& execution, std::int64_t capacity) const {
   const std::int64_t groups =
       std::max<std::int64_t>(1, config_.kv_heads / mesh_.size(Axis::tensor));
@@ -97,12 +118,8 @@ Tensor LanguageModel::decode(ExecutionContext& execution, const Tensor& tokens,
   cache.length += batch.length;
   const Variable last(x.value().rows(batch.length - 1, batch.length), x.placements());
   const Tensor local = logits(tape, last).value();
-  const VocabParallelEmbedding& table = output_table();
   const Tensor all = execution.zeros({config_.vocabulary}, accumulation_dtype(local.dtype()));
-  dispatch<Scale>({.x = local.view({table.local_rows()}),
-                   .y = all.rows(table.first_row(), table.first_row() + table.local_rows())},
-                  execution);
-  mesh_.on(Axis::tensor).all_reduce(all);
+  gather_logits(execution, local, all);
   return all;
 }
 

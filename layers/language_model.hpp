@@ -35,6 +35,10 @@ class LanguageModel {
   Tensor log_probabilities(ExecutionContext& execution, const Tensor& tokens_T,
                            const Tensor& targets_T, const BatchInfo& batch) const;
 
+  // The logits after every token, accumulation dtype [T, V], the same on every tensor rank.
+  Tensor all_logits(ExecutionContext& execution, const Tensor& tokens_T,
+                    const BatchInfo& batch) const;
+
   // Generation: appends `tokens` (i32 [n], of one sequence) to the cache and returns the logits
   // after the last of them, f32 or f64 [V], the same on every rank.
   Tensor decode(ExecutionContext& execution, const Tensor& tokens_T, DecodeCache& cache) const;
@@ -46,6 +50,8 @@ class LanguageModel {
   Variable hidden(Tape& tape, const Tensor& tokens_T, const BatchInfo& batch) const;
   const VocabParallelEmbedding& output_table() const { return head_ ? *head_ : embedding_; }
   Variable logits(Tape& tape, const Variable& x) const;
+  // One row [V] of the whole vocabulary from this rank's part of it.
+  void gather_logits(ExecutionContext& execution, const Tensor& local, const Tensor& all_V) const;
 
   ModelConfig config_;
   const Mesh& mesh_;

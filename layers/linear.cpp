@@ -42,19 +42,25 @@ ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std
   const bool shared = units < ranks;
   FILIGREE_CHECK(shared ? ranks % units == 0 : unit == 1 || units % ranks == 0, name, ": ", units,
                  " units of ", unit, " rows on ", ranks, " tensor ranks");
-  Parameter weight = make_parameter(name + ".weight", units * unit, inputs,
-                                    shared ? Placement::replicated() : Placement::sharded(0), mesh);
+  const Placement on_tensor = shared ? Placement::replicated() : Placement::sharded(0);
+  Parameter weight = make_parameter(name + ".weight", units * unit, inputs, on_tensor, mesh);
   weight.initialisation.deviation = options.deviation;
   layer.first_row_ = shared ? rank / (ranks / units) * unit : 0;
   layer.rows_ = shared ? unit : weight.local_shape[0];
   layer.weight_ = store.add(std::move(weight));
   if (options.reparametrised) layer.reparam_.emplace(name, layer.weight_, mesh, store);
+  if (options.bias) {
+    Parameter bias = make_parameter(name + ".bias", 0, units * unit, on_tensor, mesh);
+    bias.decays = false;
+    layer.bias_ = store.add(std::move(bias));
+  }
   return layer;
 }
 
 Variable ColumnParallelLinear::forward(Tape& tape, const Variable& x) const {
-  const Variable y = linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
-  return reparam_ ? reparam_->forward(tape, y) : y;
+  Variable y = linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
+  if (reparam_) y = reparam_->forward(tape, y);
+  return bias_ ? add_bias(tape, y, store_->variable(*bias_), first_row_) : y;
 }
 
 void ColumnParallelLinear::weights_changed(WeightChange change, ExecutionContext& execution) {
@@ -65,6 +71,7 @@ RowParallelLinear::RowParallelLinear(const std::string& name, std::int64_t outpu
                                      std::int64_t inputs, const LinearOptions& options,
                                      const Mesh& mesh, ParameterStore& store)
     : store_(&store) {
+  FILIGREE_CHECK(!options.bias, name, ": a row-parallel layer has no bias");
   Parameter weight = make_parameter(name + ".weight", outputs, inputs, Placement::sharded(1), mesh);
   weight.initialisation.deviation = options.deviation;
   weight_ = store.add(std::move(weight));

@@ -14,10 +14,11 @@ namespace filigree {
 struct LinearOptions {
   double deviation = 0.0;       // of the initial weight
   bool reparametrised = false;  // by sigmaReparam
+  bool bias = false;            // column-parallel only; starts at zero, is not decayed
 };
 
-// y = x W^T with W [outputs, inputs] split by outputs. x: replicated on the tensor axis; y:
-// sharded(1).
+// y = x W^T + b with W [outputs, inputs] and b [outputs] split by outputs. x: replicated on the
+// tensor axis; y: sharded(1).
 class ColumnParallelLinear {
  public:
   ColumnParallelLinear(const std::string& name, std::int64_t outputs, std::int64_t inputs,
@@ -38,6 +39,7 @@ class ColumnParallelLinear {
   ColumnParallelLinear(ParameterStore& store) : store_(&store) {}
   ParameterStore* store_;
   std::size_t weight_ = 0;
+  std::optional<std::size_t> bias_;
   std::int64_t first_row_ = 0, rows_ = 0;  // of the local weight
   std::optional<SigmaReparam> reparam_;
 };

@@ -102,8 +102,9 @@ std::int64_t reparametrisation_factors(const ModelConfig& c) {
 
 std::int64_t ModelConfig::parameters() const {
   const std::int64_t norms = 2 * width + (qk_norm ? 2 * head_dim : 0);
-  const std::int64_t block = matrix_elements(*this) + norms + reparametrisation_factors(*this) +
-                             mechanism_parameters(*this);
+  const std::int64_t biases = qkv_bias ? head_dim * (heads + 2 * kv_heads) : 0;
+  const std::int64_t block = matrix_elements(*this) + norms + biases +
+                             reparametrisation_factors(*this) + mechanism_parameters(*this);
   return layers * block + width + vocabulary * width * (tied_embeddings ? 1 : 2);
 }
 

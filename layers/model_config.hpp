@@ -25,6 +25,7 @@ struct ModelConfig {
   double embedding_deviation = 0.0;  // of the embedding table at the start; 0: initial_deviation
   double dropout = 0.0;              // on the embedding and on both branches of every block
   std::string recompute = "none";    // none | attention | block: what backward computes again
+  bool qkv_bias = false;             // queries, keys and values are projected with a bias
   // What keeps training stable at high learning rates; README.md of this folder has the formulas.
   bool qk_norm = false;                // RMSNorm of every query and key head
   bool output_gate = false;            // sigmoid gate on the attended values

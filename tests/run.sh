@@ -12,8 +12,8 @@ usage: tests/run.sh [--no-install] [--quick] [--preset NAME]
 Installs the packages that the tests need (it says which), builds a preset and runs every test.
 
   --no-install    install nothing; say what is missing and how to get it
-  --quick         leave out the system tests and the CUDA code in the emulator: about two minutes
-                  on two cores
+  --quick         leave out the system tests, the interop tests and the CUDA code in the emulator:
+                  about two minutes on two cores
   --preset NAME   ci (default: optimised, warnings are errors), cpu-debug (AddressSanitizer and
                   UndefinedBehaviorSanitizer), cpu-tsan, cpu-release
   --help          print this
@@ -47,6 +47,9 @@ esac
 
 headline "Packages"
 ensure_packages "$install" build test
+[ "$quick" = yes ] ||
+  offer_packages "$install" interop "what the interop tests compare with" \
+    "those tests try PyTorch's own wheel, or are skipped."
 drop_root --no-install "${arguments[@]}"
 cd "$filigree_root"
 [ "$preset" != ci ] || ensure_cudnn_frontend "$install"

@@ -5,11 +5,13 @@
 #include <iostream>
 #include <numbers>
 
+#include "conversion/safetensors.hpp"
 #include "data_pipeline/utf8.hpp"
 #include "launch/commands/world.hpp"
 #include "launch/device.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/output_file.hpp"
 #include "runtime/training/generation.hpp"
 #include "runtime/training/metrics.hpp"
 #include "runtime/training/run_model.hpp"
@@ -18,7 +20,7 @@ namespace filigree {
 namespace {
 
 struct ScoreArguments {
-  std::string run, input, output, device = "cpu";
+  std::string run, input, output, logits, device = "cpu";
   std::int64_t step = 0;
   int threads = 0;
 };
@@ -37,6 +39,12 @@ void add_options(Options& options, ScoreArguments& arguments) {
            "sequence",
        .unit = "FILE",
        .required = true});
+  options.add("logits", &arguments.logits,
+              {.description =
+                   "also writes a safetensors file: logits [T, V] in f32 or f64 after each of the "
+                   "first T tokens, at most the model's sequence, and the tokens' ids [T]; the "
+                   "first of them is the end of document",
+               .unit = "FILE"});
   options.add("step", &arguments.step,
               {.description = "checkpoint to take; 0: the newest", .unit = "steps", .min = 0});
   options.add("threads", &arguments.threads,
@@ -54,6 +62,27 @@ std::string read_text(const std::string& file) {
   throw UserError(
       str(file, ", line ", line, ": byte ", valid,
           " of the file begins no UTF-8 character; convert the file, for example with iconv"));
+}
+
+// Of the first window, which starts with the end of a document.
+void write_logits(const std::string& file, RunModel& model, const std::vector<std::int32_t>& ids) {
+  const auto length = std::min(std::ssize(ids) + 1, model.model().config().sequence);
+  const Tensor tokens = Tensor::empty({length}, DType::i32);
+  tokens.data<std::int32_t>()[0] = model.tokenizer().end_of_document();
+  std::copy_n(ids.begin(), length - 1, tokens.data<std::int32_t>() + 1);
+  BatchInfo batch;
+  batch.batch = 1;
+  batch.length = length;
+  batch.positions_T = sequential_positions(1, length);
+  ExecutionContext& context = model.context();
+  const Tensor logits = context.download(model.model().all_logits(context, tokens, batch));
+  OutputFile output(file);
+  SafetensorsWriter writer(output.path(), {{"logits", logits.dtype(), logits.shape()},
+                                           {"ids", tokens.dtype(), tokens.shape()}});
+  writer.write(logits);
+  writer.write(tokens);
+  writer.close();
+  output.publish();
 }
 
 std::string score_lines(const Tokenizer& tokenizer, const std::vector<std::int32_t>& ids,
@@ -87,6 +116,7 @@ int run(const std::vector<std::string>& words) {
   const auto ids = model.tokenizer().encode(text);
   const auto scores =
       score_tokens(model.model(), ids, model.tokenizer().end_of_document(), model.context());
+  if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids);
   write_file_atomically(arguments.output, score_lines(model.tokenizer(), ids, scores));
 
   double sum = 0.0;

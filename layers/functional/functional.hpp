@@ -26,6 +26,13 @@ Variable linear(Tape& tape, const Variable& x_TI, const Variable& w_OI);
 Variable linear_rows(Tape& tape, const Variable& x_TI, const Variable& w_OI, std::int64_t first_row,
                      std::int64_t rows);
 
+// x[t,:] + b[first, first + O), x: [T, O]. Per axis:
+//   x invariant,  b invariant   -> y invariant    db invariant
+//   x sharded(0), b replicated  -> y sharded(0)   db partial
+//   x sharded(1), b sharded(0)  -> y sharded(1)   db sharded(0)
+//   x sharded(1), b replicated  -> y sharded(1)   db partial       (own elements of what all hold)
+Variable add_bias(Tape& tape, const Variable& x_TO, const Variable& b, std::int64_t first = 0);
+
 // y[t,:] = w[id[t] - first_row, :], zeros for rows held elsewhere. ids: a constant, i32 [T]. Per
 // axis:
 //   ids invariant,  w invariant  -> y invariant    dw invariant

@@ -1,3 +1,6 @@
+#include <array>
+
+#include "kernels/elementwise/fill.hpp"
 #include "kernels/matmul/matmul.hpp"
 #include "layers/functional/functional.hpp"
 
@@ -70,6 +73,65 @@ Variable linear_rows(Tape& tape, const Variable& x, const Variable& w, std::int6
                                     .accumulate = dw.accumulate || !whole},
                                    backward.execution());
                 }
+              });
+  return output;
+}
+
+namespace {
+
+Placements bias_gradient_placements(const Placements& x, const Placements& b) {
+  Placements db;
+  for (const Axis axis : kAxes) {
+    const Placement px = x[axis], pb = b[axis];
+    if (px.is_invariant() && pb.is_invariant()) continue;
+    const bool own = px.is_sharded(1) && pb.is_sharded(0);
+    const bool shared = pb.is_replicated() && (px.is_sharded(0) || px.is_sharded(1));
+    FILIGREE_CHECK(own || shared, "add_bias: on the ", name_of(axis), " axis x is ", px,
+                   " and b is ", pb);
+    db = db.with(axis, own ? Placement::sharded(0) : Placement::partial());
+  }
+  return db;
+}
+
+// [1, count] of ones: what a sum over tokens and its transpose are products with.
+Tensor ones(ExecutionContext& execution, std::int64_t count, DType dtype) {
+  const Tensor one = execution.upload(Tensor::from<float>({}, std::array{1.0f}).to(dtype));
+  const Tensor row = execution.empty({1, count}, dtype);
+  dispatch<Fill>({.value = one, .y = row}, execution);
+  return row;
+}
+
+}  // namespace
+
+Variable add_bias(Tape& tape, const Variable& x, const Variable& b, std::int64_t first) {
+  ExecutionContext& execution = tape.execution();
+  const std::int64_t tokens = x.shape()[0], outputs = x.shape()[1];
+  const Tensor bias = b.value().flat(first, {1, outputs});
+  Tensor y = execution.clone(x.value(), MemoryUse::activations);
+  dispatch<Matmul>({.a = ones(execution, tokens, y.dtype()),
+                    .b = bias,
+                    .c = y,
+                    .transpose_a = true,
+                    .accumulate = true},
+                   execution);
+  Variable output = tape.output(std::move(y), x.placements(), std::array{x, b});
+  tape.record("add_bias", {x, b}, {output},
+              [tokens, outputs, first, dx_placements = x.placements().gradient(),
+               db_placements = bias_gradient_placements(x.placements(), b.placements())](
+                  const BackwardContext& backward) {
+                ExecutionContext& execution = backward.execution();
+                const Tensor& dy = backward.output_gradient();
+                if (backward.needs(1)) {
+                  const auto db = backward.target(1, db_placements);
+                  const bool whole = outputs == db.gradient.numel();
+                  if (!whole && !db.accumulate) execution.zero(db.gradient);
+                  dispatch<Matmul>({.a = ones(execution, tokens, dy.dtype()),
+                                    .b = dy,
+                                    .c = db.gradient.flat(first, {1, outputs}),
+                                    .accumulate = db.accumulate || !whole},
+                                   execution);
+                }
+                if (backward.needs(0)) backward.accumulate(0, dy, dx_placements);
               });
   return output;
 }

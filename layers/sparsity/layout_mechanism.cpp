@@ -25,8 +25,8 @@ class LayoutMechanism final : public AttentionMechanism {
  public:
   LayoutMechanism(std::string_view name, LayoutFunction layout, const MechanismContext& context)
       : name_(name), layout_(layout), layer_(context.layer), config_(context.config.sparsity) {
-    const std::int64_t heads = context.config.heads / context.mesh.size(Axis::tensor);
-    first_head_ = heads * context.mesh.coordinate(Axis::tensor);
+    heads_ = context.config.heads / context.mesh.size(Axis::tensor);
+    first_head_ = heads_ * context.mesh.coordinate(Axis::tensor);
     layout_(config_, {.heads = 1, .blocks = 1});  // settings that cannot be are refused here
   }
   std::string_view name() const override { return name_; }
@@ -41,6 +41,10 @@ class LayoutMechanism final : public AttentionMechanism {
     return attention(tape, input.q_THK, input.k_TGK, input.v_TGK, input.shape, pattern);
   }
 
+  std::optional<BlockLayout> fixed_layout(std::int64_t blocks) const override {
+    return layout_(config_, {.heads = heads_, .first_head = first_head_, .blocks = blocks});
+  }
+
   std::unique_ptr<MechanismState> make_state(ExecutionContext&, std::int64_t) const override {
     return std::make_unique<KeptLists>();
   }
@@ -52,12 +56,9 @@ class LayoutMechanism final : public AttentionMechanism {
     const std::int64_t first_row = shape.query_offset / config_.key_block;
     auto* const kept = static_cast<KeptLists*>(input.state);
     if (kept && kept->first_row == first_row && kept->blocks == blocks) return kept->lists;
-    const BlockLayout layout = layout_(config_, {.heads = shape.query_heads,
-                                                 .first_head = first_head_,
-                                                 .blocks = blocks,
-                                                 .causal = shape.causal});
-    const BlockLists made =
-        uploaded(lists_of(layout, shape.batch, config_.key_block, first_row), execution);
+    FILIGREE_CHECK(shape.causal && shape.query_heads == heads_, "layouts are those of a decoder");
+    const BlockLists made = uploaded(
+        lists_of(*fixed_layout(blocks), shape.batch, config_.key_block, first_row), execution);
     if (kept) {
       kept->first_row = first_row;
       kept->blocks = blocks;
@@ -68,7 +69,7 @@ class LayoutMechanism final : public AttentionMechanism {
 
   std::string_view name_;
   LayoutFunction layout_;
-  std::int64_t layer_, first_head_;
+  std::int64_t layer_, heads_ = 0, first_head_ = 0;
   SparsityConfig config_;
 };
 

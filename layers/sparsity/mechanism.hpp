@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,7 @@
 #include "layers/batch_info.hpp"
 #include "layers/model_config.hpp"
 #include "layers/parameter.hpp"
+#include "layers/sparsity/block_layout.hpp"
 #include "runtime/autograd/tape.hpp"
 
 namespace filigree {
@@ -69,6 +71,9 @@ class AttentionMechanism {
   virtual MechanismTraits traits() const = 0;
   // The attended values [T, H*K], placed as q.
   virtual Variable attend(Tape& tape, const AttentionInput& input) const = 0;
+  // What this rank's heads read of a sequence of `blocks` blocks, where that depends on nothing but
+  // its length.
+  virtual std::optional<BlockLayout> fixed_layout(std::int64_t blocks) const;
   // For one sequence of at most `capacity` tokens; null when keys and values are all it needs.
   virtual std::unique_ptr<MechanismState> make_state(ExecutionContext& execution,
                                                      std::int64_t capacity) const;

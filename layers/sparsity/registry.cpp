@@ -89,6 +89,10 @@ AttentionPattern pattern_within_documents(const AttentionInput& input) {
   return pattern;
 }
 
+std::optional<BlockLayout> AttentionMechanism::fixed_layout(std::int64_t) const {
+  return std::nullopt;
+}
+
 std::unique_ptr<MechanismState> AttentionMechanism::make_state(ExecutionContext&,
                                                                std::int64_t) const {
   return nullptr;

@@ -154,7 +154,7 @@ void visit_dtype(DType dtype, Visitor&& visitor) {
     case DType::u8:
       return visitor(std::uint8_t{});
   }
-  FILIGREE_CHECK(false, "no conversion for ", name_of(dtype));
+  FILIGREE_CHECK(false, "no such dtype: ", static_cast<int>(dtype));
 }
 
 template <class T>

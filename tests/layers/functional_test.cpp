@@ -37,6 +37,28 @@ TEST(Gradcheck, LinearRows) {
             {leaf({4, 6}, 1, replicated), leaf({8, 6}, 2, replicated)});
 }
 
+TEST(Gradcheck, AddBias) {
+  gradcheck([](Tape& tape, auto in) { return add_bias(tape, in[0], in[1]); },
+            {leaf({5, 3}, 1), leaf({3}, 2)});
+  const auto on_tensor = [](Placement p) { return Placements().with(Axis::tensor, p); };
+  gradcheck([](Tape& tape, auto in) { return add_bias(tape, in[0], in[1], 2); },
+            {leaf({4, 3}, 1, on_tensor(Placement::sharded(1))),
+             leaf({8}, 2, on_tensor(Placement::replicated()))});
+}
+
+TEST(AddBias, AddsTheElementsFromFirstOnToEveryToken) {
+  ExecutionContext execution;
+  Tape tape(execution);
+  const Variable x(Tensor::from<double>({2, 2}, std::array{1.0, 2.0, 3.0, 4.0}), {});
+  const Variable b(Tensor::from<double>({3}, std::array{100.0, 10.0, 20.0}), {});
+  const Tensor y = add_bias(tape, x, b, 1).value();
+  const std::array expected{11.0, 22.0, 13.0, 24.0};
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(y.data<double>()[i], expected[i]);
+  EXPECT_EQ(x.value().data<double>()[0], 1.0);  // what others may have saved
+  const Placements partial = Placements().with(Axis::tensor, Placement::partial());
+  EXPECT_THROW(add_bias(tape, Variable(x.value(), partial), b, 1), InternalError);
+}
+
 TEST(Gradcheck, SharedInputAccumulates) {
   gradcheck(
       [](Tape& tape, auto in) {

@@ -23,6 +23,7 @@ MAY_INCLUDE = {
     "checkpoint": ["parallel", "runtime/storage", "runtime/autograd"] + CORE,
     "runtime/training": ["layers", "data_pipeline", "checkpoint", "runtime/storage"] + LAYERS_BELOW,
 }
+MAY_INCLUDE["conversion"] = ["runtime/training"] + MAY_INCLUDE["runtime/training"]
 MAY_INCLUDE["launch"] = list(MAY_INCLUDE)
 README_FOLDERS = list(MAY_INCLUDE) + ["configs", "tests"]
 README_LINES = 80

@@ -61,6 +61,14 @@ class SetupScript(unittest.TestCase):
         self.assertIn(f"--target {self.tools}/build/cudnn_frontend", (self.tools / "calls").read_text())
         self.assertEqual(self.bash(here + "have_cudnn() { false; }; ensure_cudnn_frontend yes").stdout, "")
 
+    def test_what_can_be_done_without_is_tried_and_no_more(self):
+        self.replace("sudo", 'exec "$@"')
+        result = self.bash("offer_packages yes interop 'what to compare with' 'tests are skipped.'; echo on")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("About to install what to compare with: python3-torch", result.stdout)
+        self.assertIn("They cannot be installed; tests are skipped.\non\n", result.stdout)
+        self.assertEqual(self.bash("offer_packages no interop a b").stdout, "")
+
     def test_unknown_options_are_refused(self):
         for script in ["launch/quickstart.sh", "tests/run.sh"]:
             result = subprocess.run([ROOT / script, "--instal"], capture_output=True, text=True)

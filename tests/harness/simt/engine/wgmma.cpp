@@ -189,9 +189,7 @@ void complete_issue(void* const requests[32], std::uint32_t) {
 
 void complete_fence(void* const[32], std::uint32_t) { products_of(*running_block).fenced = true; }
 
-void complete_commit(void* const[32], std::uint32_t) {
-  ++products_of(*running_block).group;
-}
+void complete_commit(void* const[32], std::uint32_t) { ++products_of(*running_block).group; }
 
 void complete_wait(void* const requests[32], std::uint32_t) {
   Block& block = *running_block;

@@ -1,10 +1,9 @@
-#include "data_pipeline/output_folder.hpp"
+#include "runtime/storage/output_folder.hpp"
 
 #include <unistd.h>
 
 #include <system_error>
 
-#include "data_pipeline/manifest.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/storage/atomic_file.hpp"
 
@@ -13,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_target(const fs::path& target, bool overwrite) {
+void check_target(const fs::path& target, bool overwrite, const std::string& marker) {
   if (!fs::exists(target)) return;
   if (!fs::is_directory(target)) {
     throw UserError(str("output ", target.string(), ": it is a file, a folder is needed"));
@@ -23,11 +22,11 @@ void check_target(const fs::path& target, bool overwrite) {
     throw UserError(str("output ", target.string(),
                         ": the folder exists and is not empty; choose another or use --overwrite"));
   }
-  if (!fs::exists(target / kManifestName)) {
+  if (!fs::exists(target / marker)) {
     throw UserError(str("output ", target.string(),
-                        ": --overwrite replaces folders of shards only, "
-                        "and this one has no ",
-                        kManifestName, "; remove it yourself"));
+                        ": --overwrite replaces folders that this command has made, and this one "
+                        "has no ",
+                        marker, "; remove it yourself"));
   }
 }
 
@@ -39,12 +38,12 @@ fs::path beside(const fs::path& target, const char* kind) {
 
 }  // namespace
 
-OutputFolder::OutputFolder(const fs::path& target, bool overwrite) {
+OutputFolder::OutputFolder(const fs::path& target, bool overwrite, const std::string& marker) {
   // Without a trailing slash, so that names beside it can be made.
   target_ = (fs::absolute(target) / "").lexically_normal().parent_path();
   temporary_ = beside(target_, ".tmp.");
   try {
-    check_target(target_, overwrite);
+    check_target(target_, overwrite, marker);
     fs::create_directories(target_.parent_path());
     fs::remove_all(temporary_);  // of an earlier process with our id
     fs::create_directory(temporary_);

@@ -1,0 +1,133 @@
+#include "conversion/import_hugging_face.hpp"
+
+#include <cstring>
+#include <set>
+#include <system_error>
+
+#include "checkpoint/checkpoint.hpp"
+#include "conversion/model_description.hpp"
+#include "conversion/model_weights.hpp"
+#include "conversion/sentencepiece_model.hpp"
+#include "data_pipeline/tokenizer.hpp"
+#include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/output_folder.hpp"
+#include "runtime/training/run_directory.hpp"
+#include "runtime/training/training_checkpoint.hpp"
+
+namespace filigree {
+namespace fs = std::filesystem;
+
+namespace {
+
+ModelConfig read_config(const fs::path& folder, const HuggingFaceImportOptions& options) {
+  const fs::path file = folder / "config.json";
+  std::error_code error;
+  if (!fs::is_regular_file(file, error))
+    throw UserError(str("--input ", folder.string(),
+                        ": there is no config.json; give the folder of a Hugging Face model"));
+  const auto json = nlohmann::json::parse(read_file(file), nullptr, false);
+  ModelConfig config = model_from_description(json, file.string());
+  if (options.sequence > 0) config.sequence = options.sequence;
+  return config;
+}
+
+struct TakenTokenizer {
+  Tokenizer tokenizer;
+  bool prefix_dropped = false;
+};
+
+TakenTokenizer take_tokenizer(const fs::path& folder, const HuggingFaceImportOptions& options) {
+  const fs::path file = options.tokenizer.empty() ? folder / "tokenizer.model" : options.tokenizer;
+  std::error_code error;
+  if (!fs::is_regular_file(file, error))
+    throw UserError(
+        options.tokenizer.empty()
+            ? str("--input ", folder.string(),
+                  ": there is no tokenizer.model, and tokenizer.json alone is not read: Filigree "
+                  "encodes text with SentencePiece models only. Give one whose ids are the model's "
+                  "with --tokenizer FILE")
+            : str("--tokenizer ", file.string(), ": there is no such file"));
+  std::string bytes = read_file(file);
+  const bool prefix = parse_sentencepiece_model(bytes, file.string()).adds_dummy_prefix;
+  if (prefix) bytes = without_dummy_prefix(bytes);
+  return {Tokenizer::from_bytes(std::move(bytes), file.string()), prefix};
+}
+
+// What some exporters add: constants of the rotary embedding, and a second name of tied embeddings.
+bool is_redundant(const WeightFolder& weights, const std::string& name, bool tied) {
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (!tied || name != "lm_head.weight") return false;
+  const Tensor head = weights.read(name), table = weights.read("model.embed_tokens.weight");
+  if (head.dtype() == table.dtype() && head.shape() == table.shape() &&
+      std::memcmp(head.raw(), table.raw(), static_cast<std::size_t>(table.bytes())) == 0)
+    return true;
+  throw UserError(str(weights.place(name),
+                      ": tie_word_embeddings = true, but lm_head.weight differs from "
+                      "model.embed_tokens.weight; set it false in config.json"));
+}
+
+std::vector<NamedTensor> read_weights(const fs::path& folder, const ModelConfig& config,
+                                      const ConversionProgress& progress) {
+  const WeightFolder weights(folder);
+  std::int64_t done = 0;
+  std::vector<NamedTensor> tensors;
+  std::set<std::string> known;
+  for (const ModelWeight& weight : model_weights(config)) {
+    known.insert(weight.hugging_face);
+    const Shape& shape = weights.shape(weight.hugging_face);
+    if (shape != weight.shape)
+      throw UserError(str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face,
+                          "' has shape ", shape, ", config.json makes it ", weight.shape));
+    if (!is_floating(weights.dtype(weight.hugging_face)))
+      throw UserError(str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face,
+                          "' holds whole numbers (", name_of(weights.dtype(weight.hugging_face)),
+                          "); quantized weights are not supported"));
+    tensors.push_back({"parameters/" + weight.parameter,
+                       weights.read(weight.hugging_face).to(DType::f32), shape,
+                       std::vector<std::int64_t>(shape.sizes().size(), 0)});
+    done += shape.numel();
+    if (progress) progress(done * size_of(DType::f32), config.parameters() * size_of(DType::f32));
+  }
+  for (const std::string& name : weights.names())
+    if (!known.contains(name) && !is_redundant(weights, name, config.tied_embeddings))
+      throw UserError(str(weights.place(name), ": tensor '", name, "' of shape ",
+                          weights.shape(name), " is not part of the model that config.json names"));
+  return tensors;
+}
+
+void write_run(const fs::path& folder, const RunConfig& config, const ConfigText& text,
+               const Tokenizer& tokenizer, const std::vector<NamedTensor>& tensors) {
+  const RunDirectory run = RunDirectory::create(folder);
+  write_file_atomically(run.config_file(), str("# configuration ", text.hash, "\n", text.text));
+  write_file_atomically(run.tokenizer_file(), tokenizer.bytes());
+  TrainingState state;
+  state.seed = config.train.seed;
+  state.tokenizer_hash = tokenizer.hash();
+  CheckpointInfo info;
+  info.config_hash = text.hash;
+  info.state = to_json(state);
+  info.config = {{"text", text.text}};
+  save_checkpoint(run.checkpoints(), info, tensors, *self_communicator("world"), RetentionRule{});
+}
+
+}  // namespace
+
+HuggingFaceImport import_hugging_face(const fs::path& folder, const fs::path& run,
+                                      const HuggingFaceImportOptions& options,
+                                      const std::function<ConfigText(const RunConfig&)>& text_of) {
+  HuggingFaceImport result;
+  ModelConfig model = read_config(folder, options);
+  const TakenTokenizer taken = take_tokenizer(folder, options);
+  result.prefix_dropped = taken.prefix_dropped;
+  result.config.model = model.resolved(taken.tokenizer.vocabulary());
+  result.config.run = run.string();
+  OutputFolder output(run, options.overwrite, "config.cfg");
+  const std::vector<NamedTensor> tensors =
+      read_weights(folder, result.config.model, options.progress);
+  write_run(output.path(), result.config, text_of(result.config), taken.tokenizer, tensors);
+  output.publish();
+  result.tensors = std::ssize(tensors);
+  return result;
+}
+
+}  // namespace filigree

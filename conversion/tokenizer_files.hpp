@@ -1,0 +1,26 @@
+// A SentencePiece tokenizer as the files that `transformers` and `tokenizers` load.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "data_pipeline/tokenizer.hpp"
+
+namespace filigree {
+
+// tokenizer.json (tokenizers' own format): BPE or unigram with byte fallback, which gives any text
+// the ids of Tokenizer::encode. Two kinds of text differ: the spelling of a control token ("</s>"),
+// which is that token there and plain text here, and U+2581, which is a space there. Where special
+// tokens are asked for, which is the default, a text begins with the end of a document, as in
+// training and `filigree generate`. Throws UserError for models of whole words or characters.
+nlohmann::ordered_json tokenizer_json(const Tokenizer& tokenizer);
+
+// tokenizer.json, tokenizer_config.json, special_tokens_map.json, and the model itself as
+// tokenizer.model. sequence: the longest sequence that the model was trained on.
+void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                           std::int64_t sequence);
+
+}  // namespace filigree
