@@ -49,8 +49,8 @@ std::vector<std::int32_t> budgets_of(const ModelConfig& config, bool block_causa
   grid.local_blocks = sparsity.adaptive_local_blocks();
   const std::int64_t groups = (config.sequence + grid.query_block - 1) / grid.query_block;
   grid.query_length = grid.key_length = groups * grid.query_block;  // whole groups
-  const auto choice =
-      BlockBudget(sparsity, config.sequence, block_causal).choice(grid, false, BatchInfo{});
+  const BlockBudget budget(sparsity, config.sequence, block_causal);
+  const auto choice = budget.choice(ExecutionContext{}, grid, false, BatchInfo{});
   if (!choice.budgets_N.defined()) return {};
   const auto budgets = choice.budgets_N.span<std::int32_t>();
   return {budgets.begin(), budgets.end()};
