@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 #include "runtime/cuda/cuda_check.hpp"
@@ -86,7 +87,14 @@ class CudaStream final : public Stream {
     FILIGREE_CHECK_CUDA(
         cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgent ? greatest : least));
   }
-  ~CudaStream() override { cudaStreamDestroy(stream_); }
+  // Copies that are still waiting read what would be handed out again.
+  ~CudaStream() override {
+    try {
+      if (!staged_.empty()) synchronize();
+    } catch (const std::exception&) {  // is for a call whose result somebody wants
+    }
+    cudaStreamDestroy(stream_);
+  }
   CudaStream(const CudaStream&) = delete;
   CudaStream& operator=(const CudaStream&) = delete;
 

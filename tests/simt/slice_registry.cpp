@@ -13,6 +13,7 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<SwigluForward, &SwigluForward::Arguments::gate_TF>(table);
   register_cuda<SwigluBackward, &SwigluBackward::Arguments::gate_TF>(table);
   register_cuda<BlockMassTeacher, &BlockMassTeacher::Arguments::q_THK>(table);
+  register_cuda<CountGroupPairs>(table);
   register_cuda<CrossEntropyStatistics, &CrossEntropyStatistics::Arguments::logits_TV>(table);
   register_cuda<CrossEntropyGradient, &CrossEntropyGradient::Arguments::logits_TV>(table);
   register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
