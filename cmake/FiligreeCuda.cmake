@@ -99,10 +99,10 @@ if(FILIGREE_CUDNN)
     target_sources(filigree_cuda_backend PRIVATE kernels/attention/attention_cudnn.cpp)
     target_link_libraries(filigree_cuda_backend PUBLIC CUDNN::CUDNN)
   elseif(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY AND NOT CUDNN_FRONTEND_INCLUDE_DIR)
-    set(cudnn "left out: cudnn_frontend.h was not found; pip install --target build/cudnn_frontend --no-deps \
-nvidia-cudnn-frontend, or name its folder in CUDNN_FRONTEND_ROOT")
+    set(cudnn "left out: cudnn_frontend.h was not found (pip install --target build/cudnn_frontend --no-deps \
+nvidia-cudnn-frontend, or name its folder in CUDNN_FRONTEND_ROOT)")
   else()
-    set(cudnn "left out: cuDNN (9.8 or newer) was not found; CUDNN_ROOT names its folder")
+    set(cudnn "left out: cuDNN (9.8 or newer) was not found (CUDNN_ROOT names its folder)")
   endif()
   if(NOT CUDNN_FOUND AND NOT FILIGREE_CUDNN STREQUAL "AUTO")
     message(FATAL_ERROR "FILIGREE_CUDNN is ${FILIGREE_CUDNN}, but cuDNN is ${cudnn}")
