@@ -5,7 +5,6 @@
 #include "kernels/gate/block_mass.hpp"
 #include "kernels/loss/cross_entropy.hpp"
 #include "kernels/norm/rms_norm.hpp"
-#include "kernels/sampling/sample_token.hpp"
 
 namespace filigree {
 
@@ -18,7 +17,6 @@ void add_cuda_kernels(KernelTable& table) {
   register_cuda<CrossEntropyGradient, &CrossEntropyGradient::Arguments::logits_TV>(table);
   register_cuda<RmsNormForward, &RmsNormForward::Arguments::x_TD>(table);
   register_cuda<RmsNormBackward, &RmsNormBackward::Arguments::x_TD>(table);
-  register_cuda<SampleToken, &SampleToken::Arguments::logits_V>(table);
 }
 
 }  // namespace filigree
