@@ -71,6 +71,7 @@ if [ -n "$cudnn" ]; then
     [ ! -f "$library" ] || libraries+=$'\n'$library
   done
 fi
+libraries=$(awk -F/ '!seen[$NF]++' <<<"$libraries")  # a program may load one of these itself
 for library in $libraries; do "${place[@]}" "$library" "$output/lib/$(basename "$library")"; done
 for program in "${programs[@]}"; do cp "$build/bin/$program" "$output/bin/"; done
 cp "$filigree_root"/configs/{lm_7m,gpt2_124m}.cfg "$output/configs/"
