@@ -74,11 +74,6 @@ inline Variable add(Tape& tape, const Variable& a, const Variable& b) {
   return y;
 }
 
-inline bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
-         std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
-}
-
 inline std::string internal_error_of(const std::function<void()>& function) {
   try {
     function();

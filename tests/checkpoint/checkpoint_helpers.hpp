@@ -20,37 +20,9 @@ namespace filigree::checkpoint_testing {
 
 namespace fs = std::filesystem;
 
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (fs::temp_directory_path() / "filigree_checkpoint_XXXXXX").string();
-    FILIGREE_CHECK(::mkdtemp(name.data()) != nullptr, name);
-    path_ = name;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-// Random bits in every byte, so that bit-exactness includes NaN payloads and the sign of zero.
 inline Tensor random_bits(const Shape& shape, DType dtype, const std::string& name,
                           std::uint64_t seed = 1) {
-  const Tensor tensor = Tensor::empty(shape, dtype);
-  const Philox philox(seed, RandomPurpose::test, hash_text(name));
-  auto* bytes = static_cast<std::uint8_t*>(tensor.raw());
-  for (std::int64_t begin = 0; begin < tensor.bytes(); begin += 16) {
-    const auto block = philox.bits(static_cast<std::uint64_t>(begin));
-    std::memcpy(bytes + begin, block.data(),
-                static_cast<std::size_t>(std::min<std::int64_t>(16, tensor.bytes() - begin)));
-  }
-  return tensor;
+  return testing::random_bits(shape, dtype, hash_text(name), seed);
 }
 
 struct GlobalTensor {
@@ -78,11 +50,6 @@ inline NamedTensor shard_of(const GlobalTensor& global, int dim, int size, int r
   region.begin[dim] = range.begin;
   region.end[dim] = range.end;
   return slice_of(global, region);
-}
-
-inline bool same_bits(const Tensor& left, const Tensor& right) {
-  return left.dtype() == right.dtype() && left.shape() == right.shape() &&
-         std::memcmp(left.raw(), right.raw(), static_cast<std::size_t>(left.bytes())) == 0;
 }
 
 // The same tensor with every byte poisoned, to be read into.

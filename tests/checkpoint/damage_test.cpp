@@ -69,7 +69,7 @@ class Damage : public ::testing::Test {
     return user_error_of([&] { CheckpointReader(step_).read(poisoned(whole_of(global(index)))); });
   }
 
-  ScratchFolder scratch_;
+  TemporaryFolder scratch_;
   fs::path step_;
 };
 
@@ -207,7 +207,7 @@ TEST_F(Damage, AMissingSliceIsNamed) {
 }
 
 TEST(NewestCheckpoint, PassesOverDamagedOnesAndSaysWhy) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   EXPECT_EQ(newest_checkpoint(scratch.path() / "none", no_warning), std::nullopt);
   EXPECT_EQ(newest_checkpoint(scratch.path(), no_warning), std::nullopt);
   for (const std::int64_t step : {9, 10, 11, 12}) save(scratch.path(), step);

@@ -28,7 +28,7 @@ CheckpointReader saved(const fs::path& folder, const std::vector<GlobalTensor>& 
 }
 
 TEST(CompareCheckpoints, FindsNothingBetweenLayouts) {
-  const ScratchFolder a, b;
+  const TemporaryFolder a, b;
   const std::vector<GlobalTensor> tensors{{"w", random_bits({37, 65}, DType::f32, "w")},
                                           {"s", random_bits({}, DType::f64, "s")},
                                           {"e", random_bits({0, 3}, DType::f32, "e")}};
@@ -45,7 +45,7 @@ TEST(CompareCheckpoints, FindsNothingBetweenLayouts) {
 }
 
 TEST(CompareCheckpoints, SaysWhatDiffersAndByHowMuch) {
-  const ScratchFolder a, b;
+  const TemporaryFolder a, b;
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   const auto differences = compare_checkpoints(
       saved(a.path(),

@@ -85,7 +85,7 @@ class FailingSave : public ::testing::Test {
     EXPECT_EQ(names_in(scratch_.path()), std::vector<std::string>{"step_00000001"});
     expect_newest_is(scratch_.path(), 1);
   }
-  ScratchFolder scratch_;
+  TemporaryFolder scratch_;
 };
 
 NamedTensor named(const std::string& name, const Shape& shape, const Shape& global,
@@ -178,7 +178,7 @@ class SmallDisk {
 };
 
 TEST(FullDisk, LeavesTheOldCheckpointAndSaysWhatWasNeeded) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const fs::path folder = scratch.path() / "disk";
   const SmallDisk disk(folder);
   if (!disk.mounted()) GTEST_SKIP() << "mounting a tmpfs needs root";
@@ -249,7 +249,7 @@ bool wait_for_save(const fs::path& folder, const std::set<std::string>& before) 
 }
 
 TEST(KilledSave, AlwaysLeavesACompleteNewestCheckpoint) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto begin = std::chrono::steady_clock::now();
   save_step(scratch.path(), 1, 2, 2);
   const double save_seconds =
@@ -288,7 +288,7 @@ TEST(KilledSave, AlwaysLeavesACompleteNewestCheckpoint) {
 }
 
 TEST(AbortedSave, ARankThatNeverComesLeavesNothing) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   EXPECT_THROW(run_ranks(3,
                          [&](std::shared_ptr<Communicator> world) {
                            if (world->rank() == 2) throw UserError("this rank has left");

@@ -51,7 +51,7 @@ void fill(const fs::path& folder) {
 }
 
 std::int64_t calls_of_a_save(int ranks) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   fill(scratch.path());
   FaultyFileSystem system;
   EXPECT_EQ(save(scratch.path(), 4, system, ranks), "");
@@ -67,7 +67,7 @@ TEST_P(InjectedFault, OfAnyCallIsReportedAndLosesNothing) {
   int failed = 0;
   for (const int error : {EIO, ENOSPC}) {
     for (std::int64_t call = 1; call <= calls; ++call) {
-      const ScratchFolder scratch;
+      const TemporaryFolder scratch;
       fill(scratch.path());
       FaultyFileSystem system;
       system.fail_from = system.fail_to = call;
@@ -90,7 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, InjectedFault, ::testing::Values(1, 3));
 
 TEST(InjectedFaults, ADiskThatFailsForGoodKeepsTheOldCheckpoint) {
   for (const char* call : {"write", "sync", "allocate", "rename", "make_folder", "close"}) {
-    const ScratchFolder scratch;
+    const TemporaryFolder scratch;
     fill(scratch.path());
     FaultyFileSystem system;
     system.fail_from = 1;
@@ -102,7 +102,7 @@ TEST(InjectedFaults, ADiskThatFailsForGoodKeepsTheOldCheckpoint) {
 }
 
 TEST(InjectedFaults, ShortAndInterruptedTransfersAreContinued) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   FaultyFileSystem system;
   system.longest_transfer = 100;
   system.interrupted_every = 3;
@@ -114,7 +114,7 @@ TEST(InjectedFaults, AWriteThatMovesNothingDoesNotHang) {
   class Stuck : public FileSystem {
     ssize_t write(int, const void*, std::size_t, std::int64_t) override { return 0; }
   } system;
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   expect_mentions(save(scratch.path(), 4, system), {"cannot write", "rank_00000.h5"});
 }
 
@@ -122,7 +122,7 @@ TEST(InjectedDeath, BeforeAnyCallLeavesACompleteCheckpoint) {
   const std::int64_t calls = calls_of_a_save(1);
   int published = 0;
   for (std::int64_t call = 1; call <= calls; ++call) {
-    const ScratchFolder scratch;
+    const TemporaryFolder scratch;
     fill(scratch.path());
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);

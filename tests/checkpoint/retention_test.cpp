@@ -27,7 +27,7 @@ void flip_last_byte(const fs::path& file) {
 }
 
 TEST(Retention, KeepsTheNewest) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   for (const std::int64_t step : {1, 2, 10}) save(scratch.path(), step, 3);
   EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000001", "step_00000002", "step_00000010"}));
   save(scratch.path(), 11, 2);
@@ -35,7 +35,7 @@ TEST(Retention, KeepsTheNewest) {
 }
 
 TEST(Retention, KeepsMultiplesForGood) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto world = self_communicator();
   for (std::int64_t step = 5; step <= 45; step += 5)
     save_checkpoint(scratch.path(), info_of(step), {whole_of(weights())}, *world,
@@ -44,14 +44,14 @@ TEST(Retention, KeepsMultiplesForGood) {
 }
 
 TEST(Retention, NeverRemovesTheOneJustWritten) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   for (const std::int64_t step : {20, 30}) save(scratch.path(), step, 5);
   save(scratch.path(), 10, 1);  // a run that went back
   EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000010", "step_00000030"}));
 }
 
 TEST(Retention, NeverRemovesTheLastTwoThatAreIntact) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   for (const std::int64_t step : {1, 2, 3, 4}) save(scratch.path(), step, 9);
   for (const char* damaged : {"step_00000003", "step_00000004"})
     flip_last_byte(scratch.path() / damaged / "rank_00000.h5");
@@ -62,7 +62,7 @@ TEST(Retention, NeverRemovesTheLastTwoThatAreIntact) {
 }
 
 TEST(Retention, DoesNotCountOrTouchWhatCannotBeOpened) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   for (const std::int64_t step : {1, 2, 3}) save(scratch.path(), step, 5);
   fs::remove(scratch.path() / "step_00000003" / "rank_00000.h5");
   save(scratch.path(), 4, 2);
@@ -70,7 +70,7 @@ TEST(Retention, DoesNotCountOrTouchWhatCannotBeOpened) {
 }
 
 TEST(Retention, RemovesLeftoversOfDeadSavesAndNothingElse) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   for (const char* name :
        {"step_00000007.tmp.0a1b2c3d", "step_00000003.tmp.removed", "step_x.tmp.1", "notes"}) {
     fs::create_directory(scratch.path() / name);
@@ -81,7 +81,7 @@ TEST(Retention, RemovesLeftoversOfDeadSavesAndNothingElse) {
 }
 
 TEST(Retention, AStepThatIsSavedAgainTakesThePlaceOfTheOldOne) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   save(scratch.path(), 5, 2);
   std::ofstream(scratch.path() / "step_00000005" / "manifest.json") << "damaged";
   save(scratch.path(), 5, 2);

@@ -54,7 +54,7 @@ fs::path save_layout(const fs::path& folder, const std::vector<GlobalTensor>& mo
 class RoundTrip : public ::testing::TestWithParam<int> {};
 
 TEST_P(RoundTrip, LoadsOnEveryLayoutBitExactly) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto tensors = model();
   const fs::path step = save_layout(scratch.path() / "a" / "checkpoints", tensors, GetParam());
   EXPECT_EQ(step.filename(), "step_00000200");
@@ -80,7 +80,7 @@ TEST_P(RoundTrip, LoadsOnEveryLayoutBitExactly) {
 INSTANTIATE_TEST_SUITE_P(Ranks, RoundTrip, ::testing::Values(1, 2, 3, 4));
 
 TEST(RoundTrip, AnyBoxOfATensorIsReadFromAnyCut) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const GlobalTensor global{"w", random_bits({9, 10, 4}, DType::bf16, "w")};
   // Four quarters over two dims, as tensor parallel by context or expert parallel would cut.
   run_ranks(4, [&](std::shared_ptr<Communicator> world) {
@@ -107,7 +107,7 @@ TEST(RoundTrip, AnyBoxOfATensorIsReadFromAnyCut) {
 }
 
 TEST(RoundTrip, SeveralSlicesOfATensorOnOneRank) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const GlobalTensor global{"fused", random_bits({12, 5}, DType::f32, "fused")};
   run_ranks(2, [&](std::shared_ptr<Communicator> world) {
     std::vector<NamedTensor> slices;
@@ -121,7 +121,7 @@ TEST(RoundTrip, SeveralSlicesOfATensorOnOneRank) {
 }
 
 TEST(RoundTrip, SlicesLargerThanAChunkOfReading) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const GlobalTensor global{"large", random_bits({3001, 500}, DType::f32, "large")};
   run_ranks(2, [&](std::shared_ptr<Communicator> world) {
     save_checkpoint(scratch.path(), info_of(1, 1, 2), {shard_of(global, 0, 2, world->rank())},
@@ -134,7 +134,7 @@ TEST(RoundTrip, SlicesLargerThanAChunkOfReading) {
 
 // A slice is hashed in parts of whole rows: what a rank does not need, it does not read.
 TEST(RoundTrip, OnlyThePartsThatAreNeededAreRead) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const GlobalTensor global{"large", random_bits({3000, 1024}, DType::f32, "large")};
   const auto world = self_communicator();
   save_checkpoint(scratch.path(), info_of(1), {whole_of(global)}, *world, {});
@@ -155,7 +155,7 @@ TEST(RoundTrip, OnlyThePartsThatAreNeededAreRead) {
 }
 
 TEST(RoundTrip, InfoComesBack) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto world = self_communicator();
   const CheckpointInfo info = info_of(1234567890123);
   const SavedCheckpoint saved = save_checkpoint(scratch.path(), info, {}, *world, {.keep = 1});
@@ -169,7 +169,7 @@ TEST(RoundTrip, InfoComesBack) {
 }
 
 TEST(RoundTrip, ReplicasAreWrittenOnceAndShared) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   std::vector<GlobalTensor> globals;
   for (int i = 0; i < 8; ++i) {
     const std::string name = "parameters/" + std::to_string(i);
@@ -198,7 +198,7 @@ TEST(RoundTrip, ReplicasAreWrittenOnceAndShared) {
 }
 
 TEST(RoundTrip, FilesAreHdf5WithTheTensorsUnderTheirNames) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto tensors = model();
   const fs::path step = save_layout(scratch.path(), tensors, 2);
   const Hdf5File file = Hdf5File::open(step / "rank_00001.h5");
@@ -220,7 +220,7 @@ TEST(RoundTrip, FilesAreHdf5WithTheTensorsUnderTheirNames) {
 }
 
 TEST(RoundTrip, RefusesATargetOfAnotherKind) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto tensors = model();
   const CheckpointReader reader(save_layout(scratch.path(), tensors, 1));
   NamedTensor target = whole_of(tensors[0]);

@@ -44,7 +44,7 @@ CheckpointSaver::Options options(FileSystem& system, std::int64_t keep = 3) {
 
 TEST(CheckpointSaver, SavesWhatTheTensorsHeldAtTheStart) {
   for (const int ranks : {1, 3}) {
-    const ScratchFolder scratch;
+    const TemporaryFolder scratch;
     HeldDisk disk;
     run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
       CheckpointSaver saver(scratch.path(), *world, options(disk));
@@ -70,7 +70,7 @@ TEST(CheckpointSaver, SavesWhatTheTensorsHeldAtTheStart) {
 }
 
 TEST(CheckpointSaver, PollEndsASaveWithoutWaiting) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   run_ranks(2, [&](std::shared_ptr<Communicator> world) {
     CheckpointSaver saver(scratch.path(), *world, options(posix_file_system(), 2));
     for (std::int64_t step = 1; step <= 4; ++step) {
@@ -89,7 +89,7 @@ TEST(CheckpointSaver, PollEndsASaveWithoutWaiting) {
 }
 
 TEST(CheckpointSaver, AFailureIsReportedToAllAndTheNextSaveSucceeds) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   testing::FaultyFileSystem system;
   system.fail_from = 1;
   system.fail_to = 1 << 20;
@@ -114,7 +114,7 @@ TEST(CheckpointSaver, AFailureIsReportedToAllAndTheNextSaveSucceeds) {
 }
 
 TEST(CheckpointSaver, InTheForegroundStartDoesItAll) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   const auto world = self_communicator();
   CheckpointSaver::Options waiting = options(posix_file_system());
   waiting.background = false;
@@ -127,7 +127,7 @@ TEST(CheckpointSaver, InTheForegroundStartDoesItAll) {
 }
 
 TEST(CheckpointSaver, GivenUpItLeavesNothing) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   {
     const auto world = self_communicator();
     CheckpointSaver saver(scratch.path(), *world, options(posix_file_system()));

@@ -47,7 +47,7 @@ class Gguf : public testing::FolderTest {
   std::filesystem::path file() const { return folder_ / "model.gguf"; }
   void expect_refused(const std::string& bytes, const std::vector<std::string>& words) {
     write_file_atomically(file(), bytes);
-    const std::string error = error_of([&] { GgufReader reader(file()); });
+    const std::string error = user_error([&] { GgufReader reader(file()); });
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
     EXPECT_NE(error.find("model.gguf"), std::string::npos) << error;
     for (const std::string& word : words)
@@ -89,7 +89,7 @@ TEST_F(Gguf, WhatIsWrittenIsReadBack) {
   ASSERT_EQ(reader.pairs().size(), 7u);
   EXPECT_EQ(reader.pairs()[1].first, "count");
   EXPECT_EQ(reader.pairs()[1].second, std::string("\4\0\0\0\7\0\0\0", 8));  // u32, 7
-  EXPECT_NE(error_of([&] { reader.read("d"); }).find("no tensor 'd'"), std::string::npos);
+  EXPECT_NE(user_error([&] { reader.read("d"); }).find("no tensor 'd'"), std::string::npos);
   writer.verify(file(), some_tensors());
 }
 
@@ -97,11 +97,11 @@ TEST_F(Gguf, VerificationNamesWhatDiffers) {
   some_pairs().write(file(), some_tensors());
   auto other = some_tensors();
   other[1].make = [] { return testing::random_bits({7}, DType::f16, 9); };
-  EXPECT_NE(error_of([&] { some_pairs().verify(file(), other); }).find("'b.weight'"),
+  EXPECT_NE(user_error([&] { some_pairs().verify(file(), other); }).find("'b.weight'"),
             std::string::npos);
   GgufWriter more = some_pairs();
   more.add("more", 1u);
-  EXPECT_NE(error_of([&] { more.verify(file(), some_tensors()); }).find("the header"),
+  EXPECT_NE(user_error([&] { more.verify(file(), some_tensors()); }).find("the header"),
             std::string::npos);
 }
 

@@ -102,7 +102,7 @@ class Refusals : public testing::FolderTest {
     json description =
         json::parse(describe_model(small(), Architecture::llama, {}, DType::f32).dump());
     description.update(changes);
-    return error_of([&] { model_from_description(description, "DIR/config.json"); });
+    return user_error([&] { model_from_description(description, "DIR/config.json"); });
   }
 };
 

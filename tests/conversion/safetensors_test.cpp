@@ -30,7 +30,7 @@ class Safetensors : public testing::FolderTest {
     write_file_atomically(file(), bytes + header + std::string(values, 'v'));
   }
   std::string refusal() const {
-    return error_of([&] { SafetensorsReader reader(file()); });
+    return user_error([&] { SafetensorsReader reader(file()); });
   }
   // The error names the file, and holds these words.
   void expect_refused(const std::string& header, std::size_t values,
@@ -78,7 +78,7 @@ TEST_F(Safetensors, TheExampleOfTheFormatIsRead) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, reader.read("x").raw(), sizeof(bits));
   EXPECT_EQ(bits, 0x76767676u);
-  EXPECT_NE(error_of([&] { reader.read("y"); }).find("no tensor 'y'"), std::string::npos);
+  EXPECT_NE(user_error([&] { reader.read("y"); }).find("no tensor 'y'"), std::string::npos);
 }
 
 TEST_F(Safetensors, HeadersThatCannotBe) {
@@ -144,7 +144,7 @@ TEST_F(Safetensors, PlacesThatCannotBe) {
 TEST_F(Safetensors, TypesThatAreNotReadAreNamed) {
   write(R"({"q":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}})", 2);
   const SafetensorsReader reader(file());
-  const std::string error = error_of([&] { reader.read("q"); });
+  const std::string error = user_error([&] { reader.read("q"); });
   EXPECT_NE(error.find("'q' is F8_E4M3"), std::string::npos) << error;
 }
 
@@ -197,11 +197,11 @@ TEST_F(WeightFiles, VerificationNamesTheTensorThatDiffers) {
     static_cast<std::uint8_t*>(values.raw())[17] ^= 1;
     return values;
   };
-  const std::string error = error_of([&] { verify_weights(folder_, "model", other); });
+  const std::string error = user_error([&] { verify_weights(folder_, "model", other); });
   EXPECT_NE(error.find("'w8'"), std::string::npos) << error;
   other = three_tensors();
   other.pop_back();
-  EXPECT_NE(error_of([&] { verify_weights(folder_, "model", other); }).find("3 tensors"),
+  EXPECT_NE(user_error([&] { verify_weights(folder_, "model", other); }).find("3 tensors"),
             std::string::npos);
 }
 
@@ -209,7 +209,7 @@ TEST_F(WeightFiles, AnIndexIsNotBelieved) {
   write_weights(folder_, "model", three_tensors(), 240);
   const auto refusal = [&](const std::string& map) {
     write_file_atomically(folder_ / "model.safetensors.index.json", map);
-    return error_of([&] { WeightFolder weights(folder_); });
+    return user_error([&] { WeightFolder weights(folder_); });
   };
   EXPECT_NE(refusal("{").find("weight_map"), std::string::npos);
   EXPECT_NE(refusal(R"({"weight_map":{"w4":"../model.safetensors"}})").find("'w4'"),
@@ -222,7 +222,7 @@ TEST_F(WeightFiles, AnIndexIsNotBelieved) {
   std::filesystem::remove_all(folder_);
   std::filesystem::create_directories(folder_);
   write_file_atomically(folder_ / "pytorch_model.bin", "x");
-  EXPECT_NE(error_of([&] { WeightFolder weights(folder_); }).find("pickle"), std::string::npos);
+  EXPECT_NE(user_error([&] { WeightFolder weights(folder_); }).find("pickle"), std::string::npos);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 using test::mentions;
 using test::user_error;
 
-class ImporterTest : public test::ScratchTest {
+class ImporterTest : public testing::FolderTest {
  protected:
   // Every document of the file, pieces joined.
   static std::vector<std::string> documents(const std::filesystem::path& path,

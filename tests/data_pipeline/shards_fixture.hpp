@@ -9,7 +9,7 @@
 
 namespace filigree::test {
 
-class ShardsTest : public ScratchTest {
+class ShardsTest : public testing::FolderTest {
  protected:
   static std::string document(std::uint64_t index) {
     std::string text;

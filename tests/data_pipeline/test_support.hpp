@@ -12,39 +12,6 @@
 
 namespace filigree::test {
 
-// A folder of its own for each test, removed afterwards.
-class ScratchTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              str("filigree_", info->test_suite_name(), "_", info->name(), "_", ::getpid());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::filesystem::path write(const std::string& name, const std::string& bytes) const {
-    const std::filesystem::path path = folder_ / name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path, std::ios::binary) << bytes;
-    return path;
-  }
-
-  std::filesystem::path folder_;
-};
-
-// The message of the UserError that `body` throws.
-template <class Body>
-std::string user_error(const Body& body) {
-  try {
-    body();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "no UserError was thrown";
-}
-
 inline ::testing::AssertionResult mentions(const std::string& text,
                                            std::initializer_list<std::string> parts) {
   for (const std::string& part : parts) {

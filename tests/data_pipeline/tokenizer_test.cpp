@@ -17,7 +17,7 @@ using test::mentions;
 using test::sentence;
 using test::user_error;
 
-class TokenizerTest : public test::ScratchTest {};
+class TokenizerTest : public testing::FolderTest {};
 
 Tokenizer train(std::int64_t vocabulary, std::int64_t sample_bytes = 1 << 20) {
   TokenizerTrainer trainer({.vocabulary = vocabulary, .sample_bytes = sample_bytes});

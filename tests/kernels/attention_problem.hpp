@@ -161,11 +161,6 @@ inline Problem solved(const AttentionShape& shape, DType dtype, DType rounded_to
   return problem;
 }
 
-inline bool same_bits(const Tensor& x, const Tensor& y) {
-  return x.bytes() == y.bytes() &&
-         (x.bytes() == 0 || std::memcmp(x.raw(), y.raw(), x.bytes()) == 0);
-}
-
 inline double difference(double x, double y) {
   return x == y ? 0.0 : std::abs(x - y);
 }  // infinities may agree

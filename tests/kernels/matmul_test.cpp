@@ -75,10 +75,6 @@ bool accepts(const char* name, const Matmul::Arguments& arguments) {
   return false;
 }
 
-bool same_bits(const Tensor& x, const Tensor& y) {
-  return std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
-}
-
 double unit_in_last_place(double value, DType dtype) {
   const int digits = dtype == DType::f64 ? 52 : dtype == DType::f32 ? 23 : 7;
   return value == 0.0 ? 0.0 : std::ldexp(1.0, std::ilogb(value) - digits);

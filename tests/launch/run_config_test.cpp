@@ -12,23 +12,7 @@ namespace {
 
 constexpr Command kTrain{"train", "Trains.", "filigree train --config configs/lm_7m.cfg", nullptr};
 
-class RunConfigTest : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() /
-              str("filigree_run_config_", ::getpid(), "_",
-                  testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string write(const std::string& name, const std::string& text) {
-    const auto path = folder_ / name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text;
-    return path.string();
-  }
-  std::filesystem::path folder_;
-};
+using RunConfigTest = testing::FolderTest;
 
 TEST_F(RunConfigTest, ReadsAFileAndTheCommandLine) {
   const std::string file = write("small.cfg", "[model]\nwidth = 64\n[parallel]\ntensor = 2\n");

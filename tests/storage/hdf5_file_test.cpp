@@ -13,30 +13,7 @@
 namespace filigree {
 namespace {
 
-class StorageTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() /
-              str("filigree_", info->test_suite_name(), "_", info->name(), "_", ::getpid());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  // The message of the UserError that `body` throws.
-  template <class Body>
-  static std::string error_of(const Body& body) {
-    try {
-      body();
-    } catch (const UserError& error) {
-      return error.what();
-    }
-    return "nothing was thrown";
-  }
-
-  std::filesystem::path folder_;
-};
+using StorageTest = testing::FolderTest;
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -84,19 +61,19 @@ TEST_F(StorageTest, DatasetsAndAttributesComeBack) {
 
 TEST_F(StorageTest, ErrorsNameTheFileAndTheObject) {
   const std::filesystem::path path = folder_ / "b.h5";
-  const std::string missing = error_of([&] { Hdf5File::open(path); });
+  const std::string missing = user_error([&] { Hdf5File::open(path); });
   EXPECT_TRUE(contains(missing, "b.h5") && contains(missing, "No such file")) << missing;
   Hdf5File file = Hdf5File::create(path);
   file.create_dataset("x", Hdf5Type::u16, {4});
   file.write_attribute("/", "text", std::string("t"));
-  const std::string absent = error_of([&] { file.dataset("y"); });
+  const std::string absent = user_error([&] { file.dataset("y"); });
   EXPECT_TRUE(contains(absent, "b.h5") && contains(absent, "'y'")) << absent;
-  const std::string no_attribute = error_of([&] { file.integer_attribute("x", "size"); });
+  const std::string no_attribute = user_error([&] { file.integer_attribute("x", "size"); });
   EXPECT_TRUE(contains(no_attribute, "'size' of 'x'")) << no_attribute;
-  const std::string wrong_kind = error_of([&] { file.integer_attribute("/", "text"); });
+  const std::string wrong_kind = user_error([&] { file.integer_attribute("/", "text"); });
   EXPECT_TRUE(contains(wrong_kind, "as an integer")) << wrong_kind;
   file.close();
-  const std::string exists = error_of([&] { Hdf5File::create(path); });
+  const std::string exists = user_error([&] { Hdf5File::create(path); });
   EXPECT_TRUE(contains(exists, "b.h5")) << exists;
 }
 
@@ -157,14 +134,14 @@ TEST_F(StorageTest, AtomicFilesReplaceAndLeaveNothingBehind) {
   write_file_atomically(path, std::string("sec\0ond", 7));
   EXPECT_EQ(read_file(path), std::string("sec\0ond", 7));
   const std::string missing =
-      error_of([&] { write_file_atomically(folder_ / "absent" / "m.json", "x"); });
+      user_error([&] { write_file_atomically(folder_ / "absent" / "m.json", "x"); });
   EXPECT_TRUE(contains(missing, "absent/m.json")) << missing;
   std::filesystem::create_directories(folder_ / "taken" / "by_a_folder");
   EXPECT_THROW(write_file_atomically(folder_ / "taken", "x"), UserError);
   std::size_t entries = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_)) ++entries;
   EXPECT_EQ(entries, 2u) << "a temporary file was left";
-  const std::string large = error_of([&] { read_file(path, 6); });
+  const std::string large = user_error([&] { read_file(path, 6); });
   EXPECT_TRUE(contains(large, "7 bytes")) << large;
 }
 
@@ -174,7 +151,7 @@ TEST_F(StorageTest, ReadingPastTheEndNamesTheByte) {
   char buffer[8] = {};
   file.read_at(2, buffer, 3);
   EXPECT_EQ(std::string(buffer, 3), "cde");
-  const std::string error = error_of([&] { file.read_at(4, buffer, 4); });
+  const std::string error = user_error([&] { file.read_at(4, buffer, 4); });
   EXPECT_TRUE(contains(error, "ends at byte 6") && contains(error, "truncated")) << error;
 }
 

@@ -9,16 +9,6 @@
 namespace filigree {
 namespace {
 
-template <class Body>
-std::string user_error(const Body& body) {
-  try {
-    body();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
-
 TEST(ForcedKernels, AreReadFromAList) {
   const auto forced = parse_forced_kernels("adamw=reference,*=reference");
   ASSERT_EQ(forced.size(), 2u);

@@ -22,11 +22,6 @@ RunConfig gates_config(const std::string& learn, const std::string& only = "gate
   return config;
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
-         std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
-}
-
 class Learning : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(Learning, MovesTheGatesAndNotOneBitOfTheRest) {

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "runtime/core/error.hpp"
-#include "tests/training/temporary_folder.hpp"
+#include "tests/harness/temporary_folder.hpp"
 
 namespace filigree {
 namespace {

@@ -9,7 +9,7 @@
 #include "data_pipeline/tokenize.hpp"
 #include "runtime/core/random.hpp"
 #include "runtime/training/config.hpp"
-#include "tests/training/temporary_folder.hpp"
+#include "tests/harness/temporary_folder.hpp"
 
 namespace filigree::testing {
 

@@ -1,7 +1,11 @@
+// Folders of a test's own.
 #pragma once
+
+#include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 
@@ -26,6 +30,23 @@ class TemporaryFolder {
 
  private:
   std::filesystem::path path_;
+};
+
+// Tests that have one each.
+class FolderTest : public ::testing::Test {
+ protected:
+  std::filesystem::path write(const std::string& name, const std::string& bytes) const {
+    const std::filesystem::path path = folder_ / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << bytes;
+    return path;
+  }
+
+ private:
+  TemporaryFolder own_;
+
+ protected:
+  const std::filesystem::path folder_ = own_.path();
 };
 
 }  // namespace filigree::testing
