@@ -1,9 +1,7 @@
 #include "conversion/export_gguf.hpp"
 
-#include <array>
 #include <cstring>
 #include <system_error>
-#include <utility>
 
 #include "conversion/gguf.hpp"
 #include "conversion/model_description.hpp"
@@ -16,7 +14,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kNames = {{
+constexpr std::pair<std::string_view, std::string_view> kNames[] = {
     {"embedding.", "token_embd."},
     {"norm.", "output_norm."},
     {"head.", "output."},
@@ -31,21 +29,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kNames =
     {"feed_forward.gate.", "ffn_gate."},
     {"feed_forward.up.", "ffn_up."},
     {"feed_forward.down.", "ffn_down."},
-}};
-
-// "blocks.3.attention.query.weight" -> "blk.3.attn_q.weight"
-std::string gguf_name(std::string_view parameter) {
-  std::string block;
-  constexpr std::string_view kBlocks = "blocks.";
-  if (parameter.starts_with(kBlocks)) {
-    const std::size_t end = parameter.find('.', kBlocks.size()) + 1;
-    block = str("blk.", parameter.substr(kBlocks.size(), end - kBlocks.size()));
-    parameter.remove_prefix(end);
-  }
-  for (const auto& [ours, theirs] : kNames)
-    if (parameter.starts_with(ours)) return str(block, theirs, parameter.substr(ours.size()));
-  FILIGREE_CHECK(false, "parameter ", parameter, " has no name in conversion/export_gguf.cpp");
-}
+};
 
 // llama.cpp's llama turns neighbouring elements of a head where we turn element i with i + K/2: row
 // 2i of a head there is row i here, and row 2i + 1 is row i + K/2. `rows` are whole heads.
@@ -68,7 +52,7 @@ std::vector<PromisedTensor> promised_tensors(const RunSource& run, Architecture 
   std::vector<PromisedTensor> tensors;
   for (const ModelWeight& weight : model_weights(run.config.model)) {
     PromisedTensor tensor =
-        promised_parameter(run.reader, weight.parameter, gguf_name(weight.parameter),
+        promised_parameter(run.reader, weight.parameter, renamed(weight.parameter, kNames, "blk."),
                            weight.shape.rank() == 1 ? DType::f32 : dtype);
     const bool turned = weight.parameter.find(".attention.query.") != std::string::npos ||
                         weight.parameter.find(".attention.key.") != std::string::npos;

@@ -1,16 +1,13 @@
 #include "conversion/model_weights.hpp"
 
-#include <array>
 #include <cmath>
-#include <string_view>
-#include <utility>
 
 #include "layers/language_model.hpp"
 
 namespace filigree {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kNames = {{
+constexpr std::pair<std::string_view, std::string_view> kNames[] = {
     {"embedding.", "model.embed_tokens."},
     {"norm.", "model.norm."},
     {"head.", "lm_head."},
@@ -27,20 +24,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kNames =
     {"feed_forward.gate.", "mlp.gate_proj."},
     {"feed_forward.up.", "mlp.up_proj."},
     {"feed_forward.down.", "mlp.down_proj."},
-}};
-
-std::string hugging_face_name(std::string_view parameter) {
-  std::string block;
-  constexpr std::string_view kBlocks = "blocks.";
-  if (parameter.starts_with(kBlocks)) {
-    const std::size_t end = parameter.find('.', kBlocks.size()) + 1;
-    block = str("model.layers.", parameter.substr(kBlocks.size(), end - kBlocks.size()));
-    parameter.remove_prefix(end);
-  }
-  for (const auto& [ours, theirs] : kNames)
-    if (parameter.starts_with(ours)) return str(block, theirs, parameter.substr(ours.size()));
-  FILIGREE_CHECK(false, "parameter ", parameter, " has no name in conversion/model_weights.cpp");
-}
+};
 
 std::string saved_name(const std::string& parameter) { return "parameters/" + parameter; }
 
@@ -76,6 +60,20 @@ Tensor folded(const CheckpointReader& reader, const std::string& weight, const s
 
 }  // namespace
 
+std::string renamed(std::string_view parameter, NamePairs names, std::string_view blocks) {
+  const std::string_view whole = parameter;
+  std::string block;
+  constexpr std::string_view kBlocks = "blocks.";
+  if (parameter.starts_with(kBlocks)) {
+    const std::size_t end = parameter.find('.', kBlocks.size()) + 1;
+    block = str(blocks, parameter.substr(kBlocks.size(), end - kBlocks.size()));
+    parameter.remove_prefix(end);
+  }
+  for (const auto& [ours, theirs] : names)
+    if (parameter.starts_with(ours)) return str(block, theirs, parameter.substr(ours.size()));
+  FILIGREE_CHECK(false, "parameter ", whole, " has no name among those of ", blocks);
+}
+
 std::vector<ModelWeight> model_weights(const ModelConfig& config) {
   const Mesh mesh(self_communicator("world"), {});
   ParameterStore store;
@@ -83,8 +81,8 @@ std::vector<ModelWeight> model_weights(const ModelConfig& config) {
   std::vector<ModelWeight> weights;
   for (const Parameter& parameter : store.parameters()) {
     if (parameter.name.ends_with(".gamma") || parameter.name.ends_with(".u")) continue;
-    weights.push_back({parameter.name, hugging_face_name(parameter.name), parameter.global_shape,
-                       parameter.gate});
+    weights.push_back({parameter.name, renamed(parameter.name, kNames, "model.layers."),
+                       parameter.global_shape, parameter.gate});
   }
   return weights;
 }

@@ -1,7 +1,10 @@
 // The weights of a model under our names and under those of Hugging Face.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint.hpp"
@@ -16,6 +19,13 @@ struct ModelWeight {
   Shape shape;               // [outputs, inputs] in both
   bool gate = false;         // of a learned choice of blocks
 };
+
+// The beginnings of our names of parameters, without "blocks.N.", beside those of others.
+using NamePairs = std::span<const std::pair<std::string_view, std::string_view>>;
+
+// "blocks.3.attention.query.weight" with the pair attention.query., attn_q. and blocks "blk." is
+// "blk.3.attn_q.weight".
+std::string renamed(std::string_view parameter, NamePairs names, std::string_view blocks);
 
 // Of a resolved configuration, in the order of the layers. Without what sigmaReparam keeps beside
 // its weights.

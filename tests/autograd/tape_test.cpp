@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "autograd_helpers.hpp"
+#include "tests/harness/bits.hpp"
 
 namespace filigree::testing {
 namespace {

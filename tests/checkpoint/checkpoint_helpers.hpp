@@ -1,5 +1,4 @@
-// Tensors whose values say where they are, sliced over ranks in every way a layout can, and folders
-// that vanish.
+// Tensors whose values say where they are, sliced over ranks in every way a layout can.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,10 +14,17 @@
 #include "checkpoint/region.hpp"
 #include "parallel/run_ranks.hpp"
 #include "runtime/core/random.hpp"
+#include "tests/harness/bits.hpp"
+#include "tests/harness/temporary_folder.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree::checkpoint_testing {
 
 namespace fs = std::filesystem;
+using testing::FolderTest;
+using testing::same_bits;
+using testing::TemporaryFolder;
+using testing::user_error;
 
 inline Tensor random_bits(const Shape& shape, DType dtype, const std::string& name,
                           std::uint64_t seed = 1) {
@@ -75,18 +81,6 @@ inline CheckpointInfo info_of(std::int64_t step, int data = 1, int tensor = 1) {
   info.state = {{"consumed_samples", step * 8}, {"seed", 18446744073709551615u}, {"best", 0.1}};
   info.config = {{"model.layers", 6}, {"model.width", 256}};
   return info;
-}
-
-// The text of the UserError that `body` must throw.
-template <class Body>
-std::string user_error_of(Body&& body) {
-  try {
-    body();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no UserError was thrown";
-  return "";
 }
 
 inline void expect_mentions(const std::string& text, const std::vector<std::string>& parts) {

@@ -60,13 +60,13 @@ class Damage : public ::testing::Test {
   void put(const CheckpointManifest& changed) const { put("manifest.json", to_text(changed)); }
 
   std::string open_error() const {
-    return user_error_of([&] { CheckpointReader reader(step_); });
+    return user_error([&] { CheckpointReader reader(step_); });
   }
   std::string verify_error() const {
-    return user_error_of([&] { CheckpointReader(step_).verify(); });
+    return user_error([&] { CheckpointReader(step_).verify(); });
   }
   std::string read_error(int index) const {
-    return user_error_of([&] { CheckpointReader(step_).read(poisoned(whole_of(global(index)))); });
+    return user_error([&] { CheckpointReader(step_).read(poisoned(whole_of(global(index)))); });
   }
 
   TemporaryFolder scratch_;
@@ -125,7 +125,7 @@ TEST_F(Damage, TruncatedLongerAndMissingFiles) {
 TEST_F(Damage, AFileThatShrinksAfterOpening) {
   const CheckpointReader reader(step_);
   put("rank_00000.h5", "");
-  expect_mentions(user_error_of([&] { reader.read(poisoned(whole_of(global(0)))); }),
+  expect_mentions(user_error([&] { reader.read(poisoned(whole_of(global(0)))); }),
                   {"rank_00000.h5"});
 }
 

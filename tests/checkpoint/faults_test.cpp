@@ -70,7 +70,7 @@ std::string shared_error_of(int ranks, const fs::path& folder,
                             const CheckpointInfo& info = info_of(2)) {
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
   run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
-    errors[static_cast<std::size_t>(world->rank())] = user_error_of(
+    errors[static_cast<std::size_t>(world->rank())] = user_error(
         [&] { save_checkpoint(folder, info, tensors(world->rank()), *world, {.keep = 1}); });
     world->barrier();  // still usable
   });

@@ -149,9 +149,9 @@ TEST(RoundTrip, OnlyThePartsThatAreNeededAreRead) {
   expect_reads(reader, slice_of(global, region_of({1024, 1024}, {0, 0})));
   expect_reads(reader, slice_of(global, region_of({900, 7}, {2050, 3})));
   for (const Region& damaged : {region_of({1, 1024}, {2047, 0}), region_of({3000, 1}, {0, 5})})
-    expect_mentions(user_error_of([&] { reader.read(poisoned(slice_of(global, damaged))); }),
+    expect_mentions(user_error([&] { reader.read(poisoned(slice_of(global, damaged))); }),
                     {"rank_00000.h5", "'large'", "damaged"});
-  expect_mentions(user_error_of([&] { reader.verify(); }), {"'large'"});
+  expect_mentions(user_error([&] { reader.verify(); }), {"'large'"});
 }
 
 TEST(RoundTrip, InfoComesBack) {
@@ -225,14 +225,14 @@ TEST(RoundTrip, RefusesATargetOfAnotherKind) {
   const CheckpointReader reader(save_layout(scratch.path(), tensors, 1));
   NamedTensor target = whole_of(tensors[0]);
   target.tensor = Tensor::empty({13, 6}, DType::f64);
-  expect_mentions(user_error_of([&] { reader.read(target); }),
+  expect_mentions(user_error([&] { reader.read(target); }),
                   {"embedding.weight", "is f32 but f64 is wanted"});
   target.tensor = Tensor::empty({13, 8}, DType::f32);
   target.global_shape = {13, 8};
-  expect_mentions(user_error_of([&] { reader.read(target); }),
+  expect_mentions(user_error([&] { reader.read(target); }),
                   {"embedding.weight", "configuration differs"});
   target.name = "parameters/embeding.weight";
-  expect_mentions(user_error_of([&] { reader.read(target); }),
+  expect_mentions(user_error([&] { reader.read(target); }),
                   {"has no tensor 'parameters/embeding.weight'",
                    "the nearest is 'parameters/embedding.weight'"});
 }

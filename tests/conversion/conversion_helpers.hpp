@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -13,6 +12,9 @@
 #include "runtime/core/error.hpp"
 #include "runtime/core/random.hpp"
 #include "runtime/core/tensor.hpp"
+#include "tests/harness/bits.hpp"
+#include "tests/harness/temporary_folder.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree::testing {
 

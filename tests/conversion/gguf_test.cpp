@@ -7,6 +7,8 @@
 namespace filigree {
 namespace {
 
+using testing::user_error;
+
 // Bytes of a header, one value after the other.
 class Bytes {
  public:
@@ -42,7 +44,7 @@ Bytes header(std::uint64_t tensors, std::uint64_t pairs) {
   return Bytes().raw("GGUF").u32(3).u64(tensors).u64(pairs);
 }
 
-class Gguf : public testing::FolderTest {
+class Gguf : public testing::HostileFileTest {
  protected:
   std::filesystem::path file() const { return folder_ / "model.gguf"; }
   void expect_refused(const std::string& bytes, const std::vector<std::string>& words) {

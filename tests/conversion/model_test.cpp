@@ -16,6 +16,7 @@ namespace filigree {
 namespace {
 
 using nlohmann::json;
+using testing::user_error;
 
 ModelConfig small(const std::string& mechanism = "dense") {
   ModelConfig config;
@@ -135,7 +136,7 @@ TEST_F(Refusals, WhatFiligreeDoesNotComputeIsNamed) {
   EXPECT_NE(both.find("hidden_act"), std::string::npos) << both;
   EXPECT_NE(both.find("mlp_bias"), std::string::npos) << both;
   EXPECT_EQ(refusal({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}}}),
-            "nothing was thrown");
+            testing::kNoUserError);
 }
 
 Tokenizer trained_tokenizer() {
@@ -145,7 +146,7 @@ Tokenizer trained_tokenizer() {
   return trainer.train();
 }
 
-class SentencePieceFile : public testing::FolderTest {};
+class SentencePieceFile : public testing::HostileFileTest {};
 
 TEST_F(SentencePieceFile, SaysWhatTheLibrarySays) {
   const Tokenizer tokenizer = trained_tokenizer();

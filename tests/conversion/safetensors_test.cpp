@@ -14,8 +14,9 @@ namespace {
 
 using testing::random_bits;
 using testing::same_bits;
+using testing::user_error;
 
-class Safetensors : public testing::FolderTest {
+class Safetensors : public testing::HostileFileTest {
  protected:
   std::filesystem::path file() const { return folder_ / "model.safetensors"; }
 

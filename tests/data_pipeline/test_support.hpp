@@ -2,15 +2,18 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "runtime/core/error.hpp"
+#include "tests/harness/temporary_folder.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree::test {
+
+using testing::user_error;
 
 inline ::testing::AssertionResult mentions(const std::string& text,
                                            std::initializer_list<std::string> parts) {

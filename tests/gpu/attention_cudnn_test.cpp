@@ -2,10 +2,13 @@
 #include "kernels/attention/attention_cudnn.hpp"
 
 #include "runtime/cuda/cuda_device.hpp"
+#include "tests/harness/bits.hpp"
 #include "tests/kernels/attention_patterns.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 template <class Op>
 const Implementation<Op>& cudnn() {

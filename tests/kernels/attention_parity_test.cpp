@@ -1,8 +1,11 @@
 // Attention at every width that has tiles of its own.
+#include "tests/harness/bits.hpp"
 #include "tests/kernels/attention_problem.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 const AttentionShape kShapes[] = {
     shape_of(1, 40, 42, 2, 1, 16, 2), shape_of(1, 67, 70, 2, 1, 32, 3),

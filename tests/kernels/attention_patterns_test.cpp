@@ -1,9 +1,12 @@
 // Forward and backward in bf16 at the widths and in the patterns that tensor cores take in large
 // tiles.
 #include "tests/kernels/attention_patterns.hpp"
+#include "tests/harness/bits.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 std::vector<PatternCase> cases() {
   const AttentionShape narrow = shape_of(1, 200, 200, 2, 1, 64),

@@ -1,7 +1,10 @@
+#include "tests/harness/bits.hpp"
 #include "tests/kernels/attention_problem.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 void check_parity(const AttentionShape& shape, DType dtype) {
   const auto truth = solved(shape, DType::f64, dtype, "reference").outputs();

@@ -2,10 +2,13 @@
 #include <algorithm>
 
 #include "kernels/attention/attention_implementations.hpp"
+#include "tests/harness/bits.hpp"
 #include "tests/kernels/attention_patterns.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 constexpr std::int64_t kMasked = -2, kUnlisted = -1;
 

@@ -11,9 +11,12 @@
 #include "kernels/cpu/tile_kernels.hpp"
 #include "kernels/elementwise/floating.hpp"
 #include "runtime/core/random.hpp"
+#include "tests/harness/bits.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::same_bits;
 
 struct Case {
   std::int64_t m, n, k;
@@ -147,7 +150,7 @@ const Sizes kSizes[] = {{0, 3, 4},     {3, 0, 4},     {3, 4, 0},    {1, 1, 1},
                         {1, 7, 5},     {5, 1, 3},     {7, 9, 1},    {95, 31, 255},
                         {96, 32, 256}, {97, 33, 257}, {33, 31, 17}, {193, 65, 270}};
 
-class MatmulParity : public testing::TestWithParam<std::pair<DType, DType>> {};
+class MatmulParity : public ::testing::TestWithParam<std::pair<DType, DType>> {};
 
 TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
   int checked = 0;
@@ -160,7 +163,7 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
       const double allowed = plain_error(arguments, truth);
       for (const char* name : {"cpu", "onednn"}) {
         if (!accepts(name, arguments)) continue;
-        SCOPED_TRACE(testing::Message() << name << ' ' << c);
+        SCOPED_TRACE(::testing::Message() << name << ' ' << c);
         expect_parity(run(arguments, name, 2), truth, allowed, c.out);
         ++checked;
       }
@@ -171,7 +174,7 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
 
 INSTANTIATE_TEST_SUITE_P(
     DTypes, MatmulParity,
-    testing::Values(std::pair(DType::f64, DType::f64), std::pair(DType::f32, DType::f32),
+    ::testing::Values(std::pair(DType::f64, DType::f64), std::pair(DType::f32, DType::f32),
                     std::pair(DType::bf16, DType::bf16), std::pair(DType::bf16, DType::f32)),
     [](const auto& info) {
       return str(name_of(info.param.first), "_to_", name_of(info.param.second));

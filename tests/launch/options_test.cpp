@@ -6,9 +6,12 @@
 #include <fstream>
 
 #include "runtime/core/error.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::user_error;
 
 constexpr Command kCommand{"demo", "Shows options.", "filigree demo --input a", nullptr};
 
@@ -36,18 +39,6 @@ void add_fields(Options& options, Fields& fields) {
   options.add("data.ranks", &fields.ranks, {.description = "ranks", .min = 1, .max = 8});
 }
 
-// The message of the UserError that `body` must throw.
-template <class Body>
-std::string error_of(Body body) {
-  try {
-    body();
-  } catch (const UserError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no UserError";
-  return "";
-}
-
 Fields parsed(const std::vector<std::string>& arguments, const std::string& file = "") {
   Fields fields;
   Options options(kCommand);
@@ -58,7 +49,7 @@ Fields parsed(const std::vector<std::string>& arguments, const std::string& file
 }
 
 std::string parse_error(const std::vector<std::string>& arguments, const std::string& file = "") {
-  return error_of([&] { parsed(arguments, file); });
+  return user_error([&] { parsed(arguments, file); });
 }
 
 TEST(Options, SetsEveryTypeFromTheCommandLine) {
@@ -114,12 +105,12 @@ TEST(Options, AnAliasIsTheOptionUnderAnotherNameOnTheCommandLine) {
   EXPECT_EQ(fields.kind, "wsd") << "it wins over the file as the option does";
   EXPECT_TRUE(options.given("model.kind"));
   EXPECT_NE(options.help().find("--kind TEXT"), std::string::npos) << options.help();
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(user_error([&] {
               (void)options.parse({"--kind", "wsd", "--model.kind", "wsd"});
             }),
             "command line: model.kind is given twice");
-  EXPECT_EQ(error_of([&] { options.load_text("kind = wsd\n", "b.cfg"); }).find("unknown key kind"),
-            9u);
+  EXPECT_EQ(
+      user_error([&] { options.load_text("kind = wsd\n", "b.cfg"); }).find("unknown key kind"), 9u);
 }
 
 TEST(Options, NegativeValuesAreValuesAndNotOptions) {
@@ -212,7 +203,7 @@ TEST(Options, PositionalAndRequired) {
   Options empty(kCommand);
   empty.add_positional("directory", &missing, {.description = "shard folder", .required = true});
   empty.add("output", &missing, {.description = "where to write", .required = true});
-  EXPECT_EQ(error_of([&] { (void)empty.parse({}); }),
+  EXPECT_EQ(user_error([&] { (void)empty.parse({}); }),
             "directory is missing: shard folder; example: filigree demo --input a\n"
             "--output is missing: where to write; example: filigree demo --input a");
 }
@@ -246,7 +237,7 @@ TEST(Options, MissingFileIsOneClearError) {
   Fields fields;
   Options options(kCommand);
   add_fields(options, fields);
-  EXPECT_EQ(error_of([&] { options.load_file("no/such.cfg"); }),
+  EXPECT_EQ(user_error([&] { options.load_file("no/such.cfg"); }),
             "cannot read the configuration file 'no/such.cfg'; presets are in configs/");
   EXPECT_THROW(options.load_file(std::filesystem::temp_directory_path().string()), UserError);
 }
@@ -255,9 +246,9 @@ TEST(Options, HelpNamesEveryOptionWithItsDefaultAndOneExample) {
   Fields fields;
   Options options(kCommand);
   add_fields(options, fields);
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   EXPECT_FALSE(options.parse({"--train.steps", "bad", "--help"}));
-  const std::string help = testing::internal::GetCapturedStdout();
+  const std::string help = ::testing::internal::GetCapturedStdout();
   EXPECT_EQ(fields.steps, 10);
   EXPECT_NE(help.find("Example:\n  filigree demo --input a\n"), std::string::npos) << help;
   EXPECT_NE(help.find("  --train.steps N             steps [steps] (default 10)\n"),

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "runtime/core/error.hpp"
+#include "tests/harness/temporary_folder.hpp"
 
 namespace filigree {
 namespace {

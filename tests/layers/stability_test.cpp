@@ -6,6 +6,7 @@
 
 #include "layers/functional/sigma_reparam.hpp"
 #include "layers/sparsity/registry.hpp"
+#include "tests/harness/bits.hpp"
 #include "tests/harness/tiny_model.hpp"
 
 namespace filigree {
@@ -14,6 +15,7 @@ namespace {
 using testing::gradcheck;
 using testing::random_ids;
 using testing::random_tensor;
+using testing::same_bits;
 using testing::sequences;
 using testing::tiny_config;
 using testing::TinyModel;

@@ -8,6 +8,7 @@
 
 #include "parallel_checks.hpp"
 #include "runtime/core/random.hpp"
+#include "tests/harness/bits.hpp"
 
 namespace filigree::testing {
 namespace {
@@ -245,9 +246,6 @@ void check_waiting_needs_nobody(const World& world) {
 void check_sums_are_in_rank_order(const World& world) {
   const auto numbers = [](DType dtype, std::int64_t count, int rank) {
     return random_tensor({count}, DType::f32, static_cast<std::uint64_t>(rank)).to(dtype);
-  };
-  const auto same_bits = [](const Tensor& a, const Tensor& b) {
-    return std::memcmp(a.raw(), b.raw(), static_cast<std::size_t>(a.bytes())) == 0;
   };
   const int ranks = world->size();
   for (const DType dtype : {DType::f32, DType::bf16})

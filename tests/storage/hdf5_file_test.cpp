@@ -1,7 +1,6 @@
 #include "runtime/storage/hdf5_file.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <thread>
 
@@ -9,9 +8,13 @@
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/storage/hash.hpp"
 #include "runtime/storage/posix_file.hpp"
+#include "tests/harness/temporary_folder.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::user_error;
 
 using StorageTest = testing::FolderTest;
 

@@ -5,9 +5,12 @@
 #include "runtime/core/error.hpp"
 #include "runtime/training/trainer.hpp"
 #include "tests/harness/tiny_model.hpp"
+#include "tests/harness/user_error.hpp"
 
 namespace filigree {
 namespace {
+
+using testing::user_error;
 
 TEST(ForcedKernels, AreReadFromAList) {
   const auto forced = parse_forced_kernels("adamw=reference,*=reference");

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "runtime/training/agreement.hpp"
+#include "tests/harness/bits.hpp"
 #include "tests/layout/layout_equivalence.hpp"
 #include "tests/training/on_mesh.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 using testing::adaptive_layout_config;
 using testing::grid;
 using testing::on_mesh;
+using testing::same_bits;
 using testing::SyntheticSource;
 
 RunConfig gates_config(const std::string& learn, const std::string& only = "gates") {
