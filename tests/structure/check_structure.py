@@ -87,11 +87,11 @@ def compare(registry, listed, found, what):
 
 
 def untested_cuda_ops(root, texts, ops):
-    """The emulator runs those suites of tests/kernels that its filter names."""
+    """The emulator runs those suites of tests/kernels that its list names."""
     lists = "tests/simt/CMakeLists.txt"
-    found = re.search(r'TEST_FILTER "([^"]*)"', (root / lists).read_text(encoding="utf-8")) \
+    found = re.search(r"set\(suites\s([^)]*)\)", (root / lists).read_text(encoding="utf-8")) \
         if (root / lists).is_file() else None
-    run = set(found.group(1).replace(".*", "").split(":")) if found else set()
+    run = set(found.group(1).split()) if found else set()
     suites = {}
     for name, text in texts.items():
         if not name.startswith("tests/kernels/"):
@@ -106,7 +106,7 @@ def untested_cuda_ops(root, texts, ops):
                 suites.setdefault(op, set()).add(part.split(",")[0])
     for op in sorted(ops):
         if not suites.get(op, set()) & run:
-            yield f"{lists}: TEST_FILTER names no suite that compares {op} with its reference"
+            yield f"{lists}: `suites` names no suite that compares {op} with its reference"
 
 
 def registry_problems(root, files):
