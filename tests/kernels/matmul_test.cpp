@@ -175,7 +175,7 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
 INSTANTIATE_TEST_SUITE_P(
     DTypes, MatmulParity,
     ::testing::Values(std::pair(DType::f64, DType::f64), std::pair(DType::f32, DType::f32),
-                    std::pair(DType::bf16, DType::bf16), std::pair(DType::bf16, DType::f32)),
+                      std::pair(DType::bf16, DType::bf16), std::pair(DType::bf16, DType::f32)),
     [](const auto& info) {
       return str(name_of(info.param.first), "_to_", name_of(info.param.second));
     });
