@@ -47,6 +47,16 @@ Tensor interleaved(const Tensor& rows, std::int64_t head_dim) {
   return result;
 }
 
+// What llama.cpp's llama divides the frequencies of plain positions by, [K/2].
+Tensor rotary_divisors(const ModelConfig& config) {
+  const Tensor divisors = Tensor::empty({config.head_dim / 2}, DType::f32);
+  const RotaryFrequencies plain{.theta = config.rope_theta}, scaled = config.rotary();
+  for (std::int64_t i = 0; i < divisors.numel(); ++i)
+    divisors.data<float>()[i] =
+        static_cast<float>(plain.of(i, config.head_dim) / scaled.of(i, config.head_dim));
+  return divisors;
+}
+
 std::vector<PromisedTensor> promised_tensors(const RunSource& run, Architecture architecture,
                                              DType dtype) {
   std::vector<PromisedTensor> tensors;
@@ -62,6 +72,11 @@ std::vector<PromisedTensor> promised_tensors(const RunSource& run, Architecture 
       };
     tensors.push_back(std::move(tensor));
   }
+  if (run.config.model.rope_scaling == "llama3")
+    tensors.push_back({.name = "rope_freqs.weight",
+                       .dtype = DType::f32,
+                       .shape = {run.config.model.head_dim / 2},
+                       .make = [&run] { return rotary_divisors(run.config.model); }});
   return tensors;
 }
 
@@ -85,6 +100,10 @@ void describe(const ModelConfig& c, std::string_view architecture, DType dtype,
   writer.add(key(".attention.layer_norm_rms_epsilon"), static_cast<float>(c.norm_eps));
   writer.add(key(".rope.dimension_count"), number(c.head_dim));
   writer.add(key(".rope.freq_base"), static_cast<float>(c.rope_theta));
+  if (c.rope_scaling == "linear") {
+    writer.add(key(".rope.scaling.type"), std::string_view("linear"));
+    writer.add(key(".rope.scaling.factor"), static_cast<float>(c.rope_factor));
+  }
 }
 
 void describe_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary, GgufWriter& writer) {
@@ -125,6 +144,10 @@ void describe_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary, Ggu
 
 Architecture checked_architecture(const ModelConfig& config) {
   const Architecture architecture = architecture_of(config);
+  if (architecture != Architecture::llama && config.rope_scaling == "llama3")
+    throw UserError(
+        "--to gguf: llama.cpp takes model.rope_scaling = llama3 with neither model.qk_norm nor "
+        "model.qkv_bias; --to huggingface takes it");
   if (architecture == Architecture::llama || architecture == Architecture::qwen2 ||
       architecture == Architecture::qwen3)
     return architecture;

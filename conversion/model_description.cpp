@@ -81,6 +81,17 @@ ordered_json describe_sparsity(const ModelConfig& config) {
   return result;
 }
 
+ordered_json describe_rope_scaling(const ModelConfig& config) {
+  if (config.rope_scaling == "none") return nullptr;
+  ordered_json scaling = {{"rope_type", config.rope_scaling}, {"factor", config.rope_factor}};
+  if (config.rope_scaling == "llama3") {
+    scaling["low_freq_factor"] = config.rope_low_turns;
+    scaling["high_freq_factor"] = config.rope_high_turns;
+    scaling["original_max_position_embeddings"] = config.rope_original_sequence;
+  }
+  return scaling;
+}
+
 void add_bundled(const ModelConfig& config, ordered_json& description) {
   description["auto_map"] = {{"AutoConfig", "configuration_filigree.FiligreeConfig"},
                              {"AutoModelForCausalLM", "modeling_filigree.FiligreeForCausalLM"}};
@@ -99,7 +110,8 @@ std::string_view name_of(Architecture architecture) { return names_of(architectu
 Architecture architecture_of(const ModelConfig& config) {
   const bool plain = !config.qk_norm && !config.qkv_bias;
   if (config.output_gate) return Architecture::filigree;
-  if (is_plain_window(config)) return plain ? Architecture::mistral : Architecture::filigree;
+  if (is_plain_window(config))  // not every version of Mistral's class scales positions
+    return plain && config.rope_scaling == "none" ? Architecture::mistral : Architecture::filigree;
   if (!is_dense(config)) return Architecture::filigree;
   if (plain) return Architecture::llama;
   if (config.qk_norm && config.qkv_bias) return Architecture::filigree;
@@ -122,7 +134,7 @@ ordered_json describe_model(const ModelConfig& config, Architecture architecture
       {"max_position_embeddings", config.sequence},
       {"rms_norm_eps", config.norm_eps},
       {"rope_theta", config.rope_theta},
-      {"rope_scaling", nullptr},
+      {"rope_scaling", describe_rope_scaling(config)},
       {"tie_word_embeddings", config.tied_embeddings},
       {"attention_dropout", 0.0},
       {"initializer_range", config.initial_deviation},
@@ -220,12 +232,26 @@ std::optional<Architecture> importable(const std::string& type) {
   return std::nullopt;
 }
 
-bool is_plain_rope(const json& scaling) {
+// Whether it is a scaling that we know, with all that belongs to it. "type": of older files.
+bool read_rope_scaling(const json& scaling, ModelConfig& config) {
   if (scaling.is_null()) return true;
   if (!scaling.is_object()) return false;
-  const auto type =
-      scaling.contains("rope_type") ? scaling.find("rope_type") : scaling.find("type");
-  return type != scaling.end() && *type == "default";
+  const json type = scaling.value(scaling.contains("rope_type") ? "rope_type" : "type", json());
+  if (type == "default") return true;
+  if (type != "linear" && type != "llama3") return false;
+  const auto has = [&](const char* key, auto& target) {
+    const json value = scaling.value(key, json());
+    constexpr bool kWhole = std::is_integral_v<std::remove_reference_t<decltype(target)>>;
+    if (kWhole ? !value.is_number_integer() : !value.is_number()) return false;
+    target = value;
+    return true;
+  };
+  config.rope_scaling = type;
+  return has("factor", config.rope_factor) &&
+         (type == "linear" ||
+          (has("low_freq_factor", config.rope_low_turns) &&
+           has("high_freq_factor", config.rope_high_turns) &&
+           has("original_max_position_embeddings", config.rope_original_sequence)));
 }
 
 void read_rope(Description& values, ModelConfig& config) {
@@ -235,9 +261,10 @@ void read_rope(Description& values, ModelConfig& config) {
       parameters["rope_theta"].is_number())
     config.rope_theta = parameters["rope_theta"].get<double>();
   const char* const supported =
-      "scaled rotary positions are not supported; null or type default is";
-  values.refuse_unless(is_plain_rope(values.get("rope_scaling")), "rope_scaling", supported);
-  values.refuse_unless(is_plain_rope(parameters), "rope_parameters", supported);
+      "supported are null, type default, linear with factor, and llama3 with factor, "
+      "low_freq_factor, high_freq_factor and original_max_position_embeddings";
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    values.refuse_unless(read_rope_scaling(values.get(key), config), key, supported);
   values.refuse_unless(values.number("partial_rotary_factor", 1.0) == 1.0, "partial_rotary_factor",
                        "every element of a head turns; only 1 is supported");
 }

@@ -51,6 +51,18 @@ void add_model(Options& options, ModelConfig& model) {
               text("the output matrix is the embedding table"));
   options.add("model.rope_theta", &model.rope_theta,
               number("base of the rotary position frequencies", 0, kInfinity, true));
+  options.add("model.rope_scaling", &model.rope_scaling,
+              choice("slower rotary positions, of a model that is stretched to longer texts",
+                     {"none", "linear", "llama3"}));
+  options.add("model.rope_factor", &model.rope_factor,
+              number("how much slower rope_scaling makes the pairs that it slows", 1, kInfinity));
+  options.add("model.rope_low_turns", &model.rope_low_turns,
+              number("llama3 slows pairs that turn less often than this over the original sequence",
+                     0, kInfinity, true));
+  options.add("model.rope_high_turns", &model.rope_high_turns,
+              number("llama3 leaves pairs that turn more often than this", 0, kInfinity, true));
+  options.add("model.rope_original_sequence", &model.rope_original_sequence,
+              count("longest sequence before rope_scaling = llama3", "tokens", 1));
   options.add("model.norm_eps", &model.norm_eps,
               number("added to the mean square in RMSNorm", 0, 1, true));
   options.add("model.initial_deviation", &model.initial_deviation,

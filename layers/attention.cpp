@@ -30,7 +30,7 @@ ColumnParallelLinear heads_of(const std::string& name, std::int64_t heads,
 Attention::Attention(const std::string& name, std::int64_t layer, const ModelConfig& config,
                      const Mesh& mesh, ParameterStore& store)
     : head_dim_(config.head_dim),
-      rope_theta_(config.rope_theta),
+      rotary_(config.rotary()),
       query_(heads_of(name + ".query", config.heads, qkv_options(config), config, mesh, store)),
       key_(heads_of(name + ".key", config.kv_heads, qkv_options(config), config, mesh, store)),
       value_(heads_of(name + ".value", config.kv_heads, qkv_options(config), config, mesh, store)),
@@ -55,7 +55,7 @@ void Attention::weights_changed(WeightChange change, ExecutionContext& execution
 
 Attention::Heads Attention::project(Tape& tape, const Variable& x, const BatchInfo& batch) const {
   const auto turned = [&](const Variable& heads) {
-    return rope(tape, heads, batch.positions_T, head_dim_, rope_theta_);
+    return rope(tape, heads, batch.positions_T, head_dim_, rotary_);
   };
   Variable q = query_.forward(tape, x), k = key_.forward(tape, x);
   if (query_norm_) {

@@ -37,7 +37,7 @@ class Attention {
   Variable finish(Tape& tape, const Variable& attended, const Variable& x) const;
 
   std::int64_t head_dim_;
-  double rope_theta_;
+  RotaryFrequencies rotary_;
   ColumnParallelLinear query_, key_, value_;
   RowParallelLinear output_;
   std::optional<HeadRmsNorm> query_norm_, key_norm_;

@@ -41,6 +41,20 @@ void resolve_heads(ModelConfig& c, Problems& problems) {
     problems.add("head_dim", c.head_dim, "must be positive and even for rotary embeddings");
 }
 
+void check_rotary(const ModelConfig& c, Problems& problems) {
+  const bool llama3 = c.rope_scaling == "llama3";
+  if (!llama3 && c.rope_scaling != "linear" && c.rope_scaling != "none")
+    problems.add("rope_scaling", c.rope_scaling, "allowed: none, linear, llama3");
+  if (!(c.rope_factor >= 1.0)) problems.add("rope_factor", c.rope_factor, "must be at least 1");
+  if (c.rope_scaling == "none" && c.rope_factor != 1.0)
+    problems.add("rope_factor", c.rope_factor, "has no use with model.rope_scaling = none");
+  if (!llama3) return;
+  if (!(c.rope_low_turns > 0.0 && c.rope_low_turns < c.rope_high_turns))
+    problems.add("rope_low_turns", c.rope_low_turns,
+                 "must lie between 0 and model.rope_high_turns = ", c.rope_high_turns);
+  problems.require_positive("rope_original_sequence", c.rope_original_sequence);
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
@@ -55,6 +69,7 @@ ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
   problems.require_positive("width", c.width);
   problems.require_positive("sequence", c.sequence);
   resolve_heads(c, problems);
+  check_rotary(c, problems);
   if (c.feed_forward == 0) c.feed_forward = (c.width * 8 / 3 + 31) / 32 * 32;
   problems.require_positive("feed_forward", c.feed_forward);
   if (!(c.dropout >= 0.0 && c.dropout < 1.0))
@@ -70,6 +85,18 @@ ModelConfig ModelConfig::resolved(std::int64_t tokenizer_vocabulary) const {
       problems.add_line(line);
   problems.throw_if_any();
   return c;
+}
+
+RotaryFrequencies ModelConfig::rotary() const {
+  using Scaling = RotaryFrequencies::Scaling;
+  return {.theta = rope_theta,
+          .scaling = rope_scaling == "llama3"   ? Scaling::llama3
+                     : rope_scaling == "linear" ? Scaling::linear
+                                                : Scaling::none,
+          .factor = rope_factor,
+          .low_turns = rope_low_turns,
+          .high_turns = rope_high_turns,
+          .original_length = static_cast<double>(rope_original_sequence)};
 }
 
 void ModelConfig::check_tensor_parallel(int tensor_ranks) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/rope/rotary_frequencies.hpp"
 #include "layers/sparsity/sparsity_config.hpp"
 
 namespace filigree {
@@ -20,6 +21,10 @@ struct ModelConfig {
   std::string mechanism = "dense";  // attention mechanism
   bool tied_embeddings = true;      // the output matrix is the embedding table
   double rope_theta = 10000.0;
+  std::string rope_scaling = "none";  // none | linear | llama3: of a model stretched after training
+  double rope_factor = 1.0;
+  double rope_low_turns = 1.0, rope_high_turns = 4.0;  // of llama3
+  std::int64_t rope_original_sequence = 8192;          // of llama3
   double norm_eps = 1e-5;
   double initial_deviation = 0.02;
   double embedding_deviation = 0.0;  // of the embedding table at the start; 0: initial_deviation
@@ -32,6 +37,8 @@ struct ModelConfig {
   std::string sigma_reparam = "none";  // none | attention | all: linear layers with sigmaReparam
   SparsityConfig sparsity;             // what the mechanism is told
 
+  // Of resolved sizes.
+  RotaryFrequencies rotary() const;
   // Linear layers of a block's attention; every linear layer of a block.
   bool reparametrises_attention() const { return sigma_reparam != "none"; }
   bool reparametrises_feed_forward() const { return sigma_reparam == "all"; }

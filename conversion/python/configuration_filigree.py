@@ -14,8 +14,8 @@ class FiligreeConfig(PretrainedConfig):
 
     def __init__(self, vocab_size=32000, hidden_size=256, intermediate_size=704, num_hidden_layers=6,
                  num_attention_heads=4, num_key_value_heads=None, head_dim=None, hidden_act="silu",
-                 max_position_embeddings=1024, rms_norm_eps=1e-5, rope_theta=10000.0, qkv_bias=False, qk_norm=False,
-                 output_gate=False, mechanism="dense", sparsity=None, initializer_range=0.02, use_cache=False,
+                 max_position_embeddings=1024, rms_norm_eps=1e-5, rope_theta=10000.0, rope_scaling=None, qkv_bias=False,
+                 qk_norm=False, output_gate=False, mechanism="dense", sparsity=None, initializer_range=0.02, use_cache=False,
                  tie_word_embeddings=False, **kwargs):
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
@@ -28,6 +28,7 @@ class FiligreeConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.rms_norm_eps = rms_norm_eps
         self.rope_theta = rope_theta
+        self.rope_scaling = rope_scaling
         self.qkv_bias = qkv_bias
         self.qk_norm = qk_norm
         self.output_gate = output_gate

@@ -31,10 +31,22 @@ class RMSNorm(nn.Module):
         return (wide * self.weight.to(wide.dtype)).to(x.dtype)
 
 
-def rotate(x, positions, theta):
+def rotary_frequencies(width, theta, scaling=None):
+    """Radians per position of every pair of a head, [K/2]. scaling: as in config.json, linear or llama3."""
+    plain = theta ** (-2.0 * torch.arange(width // 2, dtype=torch.float64) / width)
+    if scaling is None:
+        return plain
+    if scaling["rope_type"] == "linear":
+        return plain / scaling["factor"]
+    turns = scaling["original_max_position_embeddings"] * plain / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    weight = ((turns - low) / (high - low)).clamp(0, 1)
+    return plain * ((1 - weight) / scaling["factor"] + weight)
+
+
+def rotate(x, positions, frequencies):
     """Rotary position embedding, element i with element i + K/2. x: [..., S, K], positions: [S]."""
     half = x.shape[-1] // 2
-    frequencies = theta ** (-2.0 * torch.arange(half, dtype=torch.float64) / x.shape[-1])
     angles = positions.to("cpu", torch.float64)[:, None] * frequencies
     cos, sin = angles.cos().to(x.device, x.dtype), angles.sin().to(x.device, x.dtype)
     left, right = x[..., :half], x[..., half:]
@@ -118,9 +130,10 @@ class BlockGate(nn.Module):
         else:
             queries, unit = self.projected(q[:, :, ::grid.query_group], self.query), 1
             query_positions = grid.first.cpu() // grid.key_block
-        theta = self.config.rope_theta
-        queries = rotate(queries, query_positions, theta)
-        keys = rotate(self.projected(pools, self.key), blocks * unit, theta)
+        # Positions that are numbers of blocks are not scaled.
+        frequencies = rotary_frequencies(self.width, self.config.rope_theta, self.config.rope_scaling if self.is_seer else None)
+        queries = rotate(queries, query_positions, frequencies)
+        keys = rotate(self.projected(pools, self.key), blocks * unit, frequencies)
         z = queries.float() @ keys.float().transpose(-1, -2) if q.dtype != torch.float64 else queries @ keys.transpose(-1, -2)
         return z / math.sqrt(self.width)
 
@@ -227,7 +240,8 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         allowed, bias, values = self.readable(q, k, layout)
         positions = torch.arange(length)
-        q, k = rotate(q, positions, self.config.rope_theta), rotate(k, positions, self.config.rope_theta)
+        frequencies = rotary_frequencies(self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+        q, k = rotate(q, positions, frequencies), rotate(k, positions, frequencies)
         sharing = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(sharing, dim=1), v.repeat_interleave(sharing, dim=1)
         logits = (q @ k.transpose(-1, -2)) / math.sqrt(self.config.head_dim)

@@ -3,10 +3,11 @@
 #pragma once
 
 #include "kernels/dispatch.hpp"
+#include "kernels/rope/rotary_frequencies.hpp"
 
 namespace filigree {
 
-// For every head, i < K/2, angle = position[t] * theta^(-2i/K):
+// For every head, i < K/2, angle = position[t] * frequencies.of(i, K):
 //   y[i]       = x[i] cos - x[i+K/2] sin
 //   y[i + K/2] = x[i+K/2] cos + x[i] sin
 // x, y: [T, heads*K], may be the same tensor; positions: i32 [T]. inverse turns the other way,
@@ -16,7 +17,7 @@ struct Rope {
   struct Arguments {
     Tensor x_THK, positions_T, y_THK;
     std::int64_t head_dim = 0;
-    double theta = 10000.0;
+    RotaryFrequencies frequencies;
     bool inverse = false;
   };
   static Work work(const Arguments&);

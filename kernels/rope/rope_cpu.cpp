@@ -34,9 +34,7 @@ Turns make_turns(const Rope::Arguments& a, const ExecutionContext& context) {
   turns.sine = context.empty({rows, pairs}, dtype_of<A>);
   const Tensor frequencies = context.empty({pairs}, DType::f64);
   double* frequency = frequencies.data<double>();
-  for (std::int64_t i = 0; i < pairs; ++i)
-    frequency[i] =
-        std::pow(a.theta, -2.0 * static_cast<double>(i) / static_cast<double>(a.head_dim));
+  for (std::int64_t i = 0; i < pairs; ++i) frequency[i] = a.frequencies.of(i, a.head_dim);
   A *cosine = turns.cosine.data<A>(), *sine = turns.sine.data<A>();
   constexpr std::int64_t kTurnCost =
       16;  // a sine and a cosine take as long as moving so many elements

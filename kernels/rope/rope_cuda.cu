@@ -12,7 +12,7 @@ constexpr std::int64_t kTurns = 1024;  // that a block computes, and holds in 8 
 
 struct Rotation {
   std::int64_t tokens, tokens_per_block, width, pairs;  // width: heads * K of a token
-  double theta;
+  RotaryFrequencies frequencies;
   float direction;  // -1 turns back
 };
 
@@ -29,8 +29,7 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t part = 0; part < r.pairs; part += kTurns) {
     const std::int64_t pairs = min(kTurns, r.pairs - part);
     for (std::int64_t k = threadIdx.x; k < tokens * pairs; k += kThreads) {
-      const double exponent = -2.0 * static_cast<double>(part + k % pairs) / static_cast<double>(K);
-      const double angle = positions[first + k / pairs] * pow(r.theta, exponent);
+      const double angle = positions[first + k / pairs] * r.frequencies.of(part + k % pairs, K);
       cosine[k] = static_cast<float>(cos(angle));
       sine[k] = r.direction * static_cast<float>(sin(angle));
     }
@@ -66,7 +65,7 @@ void Rope::cuda(const Arguments& a, ExecutionContext& context) {
                           .tokens_per_block = std::clamp<std::int64_t>(kTurns / pairs, 1, 16),
                           .width = a.x_THK.numel() / tokens,
                           .pairs = pairs,
-                          .theta = a.theta,
+                          .frequencies = a.frequencies,
                           .direction = a.inverse ? -1.0f : 1.0f};
   visit_device(a.x_THK.dtype(), [&](auto type) {
     using T = decltype(type);

@@ -17,8 +17,7 @@ void rotate(const Rope::Arguments& a) {
   for (std::int64_t t = 0; t < T_; ++t)
     for (std::int64_t h = 0; h < heads; ++h)
       for (std::int64_t i = 0; i < K / 2; ++i) {
-        const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(K);
-        const double angle = positions[t] * std::pow(a.theta, exponent);
+        const double angle = positions[t] * a.frequencies.of(i, K);
         const A cosine = static_cast<A>(std::cos(angle));
         const A sine = static_cast<A>(a.inverse ? -std::sin(angle) : std::sin(angle));
         const std::int64_t low = (t * heads + h) * K + i, high = low + K / 2;

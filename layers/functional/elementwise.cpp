@@ -26,18 +26,18 @@ Tensor like(ExecutionContext& execution, const Tensor& x) {
 }  // namespace
 
 Variable rope(Tape& tape, const Variable& x, const Tensor& positions, std::int64_t head_dim,
-              double theta) {
+              const RotaryFrequencies& frequencies) {
   ExecutionContext& execution = tape.execution();
   Tensor y = like(execution, x.value());
   dispatch<Rope>({.x_THK = x.value(),
                   .positions_T = positions,
                   .y_THK = y,
                   .head_dim = head_dim,
-                  .theta = theta},
+                  .frequencies = frequencies},
                  execution);
   Variable output = tape.output(std::move(y), x.placements(), std::array{x});
   tape.record("rope", {x}, {output},
-              [positions, head_dim, theta,
+              [positions, head_dim, frequencies,
                placements = x.placements().gradient()](const BackwardContext& backward) {
                 const Tensor& dy = backward.output_gradient();
                 const Tensor dx = like(backward.execution(), dy);
@@ -45,7 +45,7 @@ Variable rope(Tape& tape, const Variable& x, const Tensor& positions, std::int64
                                 .positions_T = positions,
                                 .y_THK = dx,
                                 .head_dim = head_dim,
-                                .theta = theta,
+                                .frequencies = frequencies,
                                 .inverse = true},
                                backward.execution());
                 backward.accumulate(0, dx, placements);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernels/attention/attention.hpp"
+#include "kernels/rope/rotary_frequencies.hpp"
 #include "runtime/autograd/tape.hpp"
 
 namespace filigree {
@@ -51,7 +52,7 @@ Variable head_rms_norm(Tape& tape, const Variable& x_THK, const Variable& w_K, d
 // Element-wise in the features or rows: y is placed as the inputs, which must agree and be no
 // partial.
 Variable rope(Tape& tape, const Variable& x_THK, const Tensor& positions_T, std::int64_t head_dim,
-              double theta);
+              const RotaryFrequencies& frequencies);
 Variable swiglu(Tape& tape, const Variable& gate_TF, const Variable& up_TF);
 // y = x * sigmoid(gate).
 Variable sigmoid_gate(Tape& tape, const Variable& x_TF, const Variable& gate_TF);

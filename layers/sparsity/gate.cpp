@@ -34,7 +34,7 @@ BlockGate::BlockGate(const MechanismContext& context)
       gate_dim_(context.config.sparsity.gate_dim == 0 ? head_dim_
                                                       : context.config.sparsity.gate_dim),
       key_block_(context.config.sparsity.key_block),
-      rope_theta_(context.config.rope_theta),
+      rotary_{.theta = context.config.rope_theta},  // positions are blocks: no text is too long
       keeps_means_(context.config.sparsity.head_gate) {
   const std::int64_t rows = context.config.heads * gate_dim_;
   // Features of the scale of their inputs: scores mean something from the first step on.
@@ -49,7 +49,7 @@ BlockGate::BlockGate(const MechanismContext& context)
 Variable BlockGate::features(Tape& tape, const Variable& rows, const Variable& weight,
                              std::int64_t input_heads, const Tensor& positions) const {
   return rope(tape, head_projection(tape, rows, weight, heads_, input_heads),
-              tape.execution().upload(positions), gate_dim_, rope_theta_);
+              tape.execution().upload(positions), gate_dim_, rotary_);
 }
 
 Variable BlockGate::query_features(Tape& tape, const Variable& queries,

@@ -72,7 +72,7 @@ class BlockGate {
   ParameterStore* store_;
   std::size_t query_, key_;
   std::int64_t heads_, kv_heads_, head_dim_, gate_dim_, key_block_;
-  double rope_theta_;
+  RotaryFrequencies rotary_;
   bool keeps_means_;
 };
 

@@ -44,7 +44,7 @@ class SeerMechanism final : public AttentionMechanism {
   GateComparison comparison_;
   ParameterStore* store_;
   std::size_t key_;
-  double rope_theta_;
+  RotaryFrequencies rotary_;
 };
 
 // Groups of queries are blocks, and no head is dense.
@@ -57,7 +57,7 @@ SeerMechanism::SeerMechanism(const MechanismContext& context)
     : config_(with_square_blocks(context.config.sparsity)),
       budget_(config_, context.config.sequence, true),
       store_(&context.store),
-      rope_theta_(context.config.rope_theta) {
+      rotary_(context.config.rotary()) {
   const ModelConfig& model = context.config;
   comparison_ = {.mesh = &context.mesh,
                  .layer = context.layer,
@@ -80,7 +80,7 @@ Variable SeerMechanism::scores(Tape& tape, const AttentionInput& input,
   const AttentionShape& shape = input.shape;
   const auto turned = [&](const Variable& rows, std::int64_t count) {
     const Tensor positions = block_positions(grid.batch, count, grid.key_block);
-    return rope(tape, rows, tape.execution().upload(positions), shape.head_dim, rope_theta_);
+    return rope(tape, rows, tape.execution().upload(positions), shape.head_dim, rotary_);
   };
   const auto detached = [](const Variable& x) { return Variable(x.value(), x.placements()); };
   const Variable queries = group_mean_queries(tape, detached(input.q_raw_THK), grid.batch,

@@ -79,11 +79,18 @@ TEST(ModelDescription, TheStockClassThatFits) {
 }
 
 TEST(ModelDescription, ComesBackAsItWas) {
-  std::vector<ModelConfig> configs(4, small());
+  std::vector<ModelConfig> configs(6, small());
   configs[0].tied_embeddings = false;
   configs[1] = small("sliding_window");
   configs[2].qkv_bias = true;
   configs[3].qk_norm = true;
+  configs[4].rope_scaling = "linear";
+  configs[4].rope_factor = 2.5;
+  configs[5].rope_scaling = "llama3";
+  configs[5].rope_factor = 8.0;
+  configs[5].rope_low_turns = 1.5;
+  configs[5].rope_high_turns = 3.0;
+  configs[5].rope_original_sequence = 24;
   for (ModelConfig config : configs) {
     config.norm_eps = 2e-6;
     config.rope_theta = 12345.0;
@@ -111,7 +118,16 @@ TEST_F(Refusals, WhatFiligreeDoesNotComputeIsNamed) {
   const std::vector<std::pair<json, std::string>> cases = {
       {{{"model_type", "gemma2"}}, "model_type = 'gemma2' is not supported; llama, mistral"},
       {{{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}, "rope_scaling = {"},
-      {{{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}, "rope_scaling = {"},
+      {{{"rope_scaling", {{"type", "linear"}}}}, "rope_scaling = {"},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", "2"}}}}, "rope_scaling = {"},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 0.5}}}}, "model.rope_factor = 0.5"},
+      {{{"rope_scaling",
+         {{"rope_type", "llama3"},
+          {"factor", 8.0},
+          {"low_freq_factor", 4.0},
+          {"high_freq_factor", 4.0},
+          {"original_max_position_embeddings", 32}}}},
+       "model.rope_low_turns = 4"},
       {{{"rope_parameters", {{"rope_type", "yarn"}, {"rope_theta", 1e4}}}}, "rope_parameters"},
       {{{"hidden_act", "gelu"}}, "hidden_act = \"gelu\": only silu"},
       {{{"attention_bias", true}}, "attention_bias = true"},
@@ -136,6 +152,8 @@ TEST_F(Refusals, WhatFiligreeDoesNotComputeIsNamed) {
   EXPECT_NE(both.find("hidden_act"), std::string::npos) << both;
   EXPECT_NE(both.find("mlp_bias"), std::string::npos) << both;
   EXPECT_EQ(refusal({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}}}),
+            testing::kNoUserError);
+  EXPECT_EQ(refusal({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}),
             testing::kNoUserError);
 }
 

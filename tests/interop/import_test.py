@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 SIZES = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": SEQUENCE, "initializer_range": 0.1}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": SEQUENCE // 4}
 MODELS = {"Llama": {}, "Mistral": {"sliding_window": 24, "head_dim": 32}, "Qwen2": {"tie_word_embeddings": True}}
 if hasattr(transformers, "Qwen3Config"):
     MODELS["Qwen3"] = {"head_dim": 32}
@@ -50,6 +52,21 @@ class Imports(InteropTest):
                 before, after = (json.loads((path / "config.json").read_text()) for path in (folder, back))
                 for key in ["architectures", "model_type", "rope_theta", "rms_norm_eps", "tie_word_embeddings", *SIZES]:
                     self.assertEqual(before[key], after[key], key)
+
+    def test_scaled_positions(self):
+        for family, scaling in [("Llama", LLAMA3), ("Llama", {"rope_type": "linear", "factor": 4.0}),
+                                ("Qwen2", {"rope_type": "linear", "factor": 2.0})]:
+            with self.subTest(family, **scaling):
+                folder, model = self.made(family, rope_scaling=scaling, rope_theta=500.0)
+                run = f"{family}_{scaling['rope_type']}"
+                self.succeed("convert", "--from", "huggingface", "--input", folder, "--output", run)
+                self.assert_same_logits(run, model)
+                plain = self.made(family, rope_theta=500.0)[1]
+                plain.load_state_dict(model.state_dict())
+                ours, ids = self.our_logits(run)
+                self.assertGreater((self.logits(plain, ids) - ours).abs().max().item(), 1e-2)
+                back = json.loads((self.exported(run) / "config.json").read_text())["rope_scaling"]
+                self.assertEqual({key: back[key] for key in scaling}, scaling)
 
     def test_half_precision_and_shards_come_back_bit_for_bit(self):
         for name, dtype in [("bf16", torch.bfloat16), ("f16", torch.float16)]:

@@ -18,6 +18,9 @@ MODELS = {
     "llama": {"model__rope_theta": 5000, "model__norm_eps": 2e-5},
     "untied": {"model__tied_embeddings": "false", "model__kv_heads": 4},
     "qwen2": {"model__qkv_bias": "true"},
+    "stretched": {"model__rope_scaling": "linear", "model__rope_factor": 2},
+    "llama3": {"model__rope_scaling": "llama3", "model__rope_factor": 8, "model__rope_theta": 500,
+               "model__rope_original_sequence": 32},
     "qwen3": {"model__qk_norm": "true"},
 }
 TEXTS = ["The gate reads", "  two  spaces  ", "a\nb\n\nc\t", "naïve café — Übergröße", "日本語のテキスト", "🙂👩‍👩‍👧 z̃",

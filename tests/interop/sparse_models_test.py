@@ -47,6 +47,12 @@ class SparseModels(InteropTest):
     def test_adaptive_that_is_distilled_only(self):
         self.check("run", "adaptive", sparsity__learn="distill", sparsity__density=0.3)
 
+    def test_scaled_positions(self):
+        scaled = {"model__rope_scaling": "llama3", "model__rope_factor": 8, "model__rope_theta": 500,
+                  "model__rope_original_sequence": 32, "sparsity__density": 0.3}
+        self.check("adaptive", "adaptive", **scaled)
+        self.check("seer", "seer", generates=False, **scaled)
+
     def test_seer(self):
         model = self.check("run", "seer", generates=False, sparsity__density=0.3)
         with self.assertRaisesRegex(ValueError, "cannot generate"):

@@ -12,7 +12,8 @@ namespace filigree::testing {
 namespace {
 
 Tensor rotated(const Tensor& x, const std::vector<std::int32_t>& positions, std::int64_t head_dim,
-               bool inverse, const std::string& implementation, double theta = 10000.0) {
+               bool inverse, const std::string& implementation,
+               const RotaryFrequencies& frequencies = {}) {
   ExecutionContext context;
   context.forced_kernels["*"] = implementation;
   const Tensor y = context.empty(x.shape(), x.dtype());
@@ -21,7 +22,7 @@ Tensor rotated(const Tensor& x, const std::vector<std::int32_t>& positions, std:
                       {static_cast<std::int64_t>(positions.size())}, positions),
                   .y_THK = y,
                   .head_dim = head_dim,
-                  .theta = theta,
+                  .frequencies = frequencies,
                   .inverse = inverse},
                  context);
   return y;
@@ -34,9 +35,17 @@ struct Case {
 const std::vector<Case> kCases = {{0, 2, 4, 1},    {1, 1, 2, 1},   {5, 3, 6, 1},
                                   {17, 2, 64, 97}, {33, 1, 34, 1}, {300, 4, 64, 1}};
 
+using Scaling = RotaryFrequencies::Scaling;
+const RotaryFrequencies kLinear{.scaling = Scaling::linear, .factor = 4.0};
+// Some pairs of 64 elements are slowed, some are not and some lie between.
+const RotaryFrequencies kLlama3{
+    .theta = 500.0, .scaling = Scaling::llama3, .factor = 8.0, .original_length = 64.0};
+
 TEST(Rope, MatchesTheReference) {
   for (const Case& c : kCases)
-    for (const bool inverse : {false, true}) {
+    for (const auto& [inverse, frequencies] :
+         {std::pair(false, RotaryFrequencies{}), std::pair(true, RotaryFrequencies{}),
+          std::pair(false, kLinear), std::pair(true, kLlama3)}) {
       SCOPED_TRACE(str("tokens ", c.tokens, " heads ", c.heads, " head_dim ", c.head_dim));
       std::vector<std::int32_t> positions;
       for (std::int64_t t = 0; t < c.tokens; ++t)
@@ -47,6 +56,7 @@ TEST(Rope, MatchesTheReference) {
                                .positions_T = source.integers(positions),
                                .y_THK = source.output("y", shape),
                                .head_dim = c.head_dim,
+                               .frequencies = frequencies,
                                .inverse = inverse};
       });
     }
@@ -65,12 +75,40 @@ TEST(Rope, WorksInPlace) {
 TEST(Rope, MatchesAHandComputedCase) {
   const std::vector<double> x = {1, 2, 3, 4};
   for (const std::string& name : implementation_names<Rope>()) {
-    const Tensor y = rotated(Tensor::from<double>({1, 4}, x), {2}, 4, false, name, 16.0);
+    const Tensor y = rotated(Tensor::from<double>({1, 4}, x), {2}, 4, false, name, {.theta = 16.0});
     EXPECT_NEAR(y.data<double>()[0], std::cos(2.0) - 3 * std::sin(2.0), 1e-14) << name;
     EXPECT_NEAR(y.data<double>()[1], 2 * std::cos(0.5) - 4 * std::sin(0.5), 1e-14) << name;
     EXPECT_NEAR(y.data<double>()[2], 3 * std::cos(2.0) + std::sin(2.0), 1e-14) << name;
     EXPECT_NEAR(y.data<double>()[3], 4 * std::cos(0.5) + 2 * std::sin(0.5), 1e-14) << name;
   }
+}
+
+// The piecewise form in which Llama 3.1 states it.
+TEST(RotaryFrequencies, ThoseOfLlama3SlowWhatTurnsSeldom) {
+  constexpr std::int64_t kWidth = 64;
+  const RotaryFrequencies& f = kLlama3;
+  int kept = 0, slowed = 0, between = 0;
+  for (std::int64_t i = 0; i < kWidth / 2; ++i) {
+    const double plain = std::pow(f.theta, -2.0 * static_cast<double>(i) / kWidth);
+    const double wavelength = 2.0 * std::numbers::pi / plain;
+    double expected = plain;
+    if (wavelength > f.original_length / f.low_turns) {
+      expected = plain / f.factor;
+      ++slowed;
+    } else if (wavelength >= f.original_length / f.high_turns) {
+      const double smooth =
+          (f.original_length / wavelength - f.low_turns) / (f.high_turns - f.low_turns);
+      expected = (1.0 - smooth) * plain / f.factor + smooth * plain;
+      ++between;
+    } else {
+      ++kept;
+    }
+    EXPECT_NEAR(f.of(i, kWidth), expected, 1e-15 * expected + 1e-18) << "pair " << i;
+    EXPECT_DOUBLE_EQ(kLinear.of(i, kWidth), RotaryFrequencies{}.of(i, kWidth) / 4.0);
+  }
+  EXPECT_GT(kept, 3);
+  EXPECT_GT(slowed, 5);
+  EXPECT_GT(between, 3);
 }
 
 TEST(Rope, InverseUndoesForward) {

@@ -86,7 +86,7 @@ TEST(Gradcheck, ConstantWeights) {
 
 TEST(Gradcheck, Rope) {
   const Tensor positions = sequential_positions(2, 5, 3);
-  gradcheck([&](Tape& tape, auto in) { return rope(tape, in[0], positions, 4, 100.0); },
+  gradcheck([&](Tape& tape, auto in) { return rope(tape, in[0], positions, 4, {.theta = 100.0}); },
             {leaf({10, 8}, 1)});
 }
 
