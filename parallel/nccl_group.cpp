@@ -49,8 +49,13 @@ NcclGroup::NcclGroup(std::shared_ptr<NcclWorld> world, Communicator& host)
       stream_(make_communication_stream(world_->compute().device().index)),
       ready_(*stream_),
       exceptions_at_start_(std::uncaught_exceptions()) {
-  open(host);
   world_->add(*this);
+  try {
+    open(host);
+  } catch (...) {
+    world_->remove(*this);
+    throw;
+  }
 }
 
 // NCCL takes the GPU that is current: that of the stream and of the event made before.
@@ -59,39 +64,34 @@ void NcclGroup::open(Communicator& host) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   const CollectiveCall call = call_of("ncclCommInitRank");
-  const ncclResult_t result = world_->while_alive([&] {
-    ncclComm_t comm = nullptr;
-    const ncclResult_t answer =
-        ncclCommInitRankConfig(&comm, host.size(), id, host.rank(), &config);
-    comm_.reset(comm);
-    return answer;
-  });
-  settle(call, result);
+  settle(call, world_->while_alive([&] {
+    return ncclCommInitRankConfig(&comm_, host.size(), id, host.rank(), &config);
+  }));
 }
 
 NcclGroup::~NcclGroup() {
-  world_->remove(*this);
-  if (!comm_ || std::uncaught_exceptions() > exceptions_at_start_) return;
   try {
+    if (std::uncaught_exceptions() > exceptions_at_start_)
+      throw PeerFailed(str(world_->who(), " gives up"), world_->rank());
     close();
-  } catch (const std::exception&) {
-    // A rank that cannot leave in order, because another one has failed, aborts: the next operation
-    // of either says so.
+  } catch (...) {
+    // A rank that cannot leave in order aborts: the next operation of the others says so.
+    world_->fail(std::current_exception());
   }
+  world_->remove(*this);
 }
 
 void NcclGroup::close() {
   const CollectiveCall call = call_of("ncclCommFinalize");
-  settle(call, world_->while_alive([&] { return ncclCommFinalize(comm_.get()); }));
-  world_->while_alive([&] { ncclCommDestroy(comm_.release()); });
+  settle(call, world_->while_alive([&] { return ncclCommFinalize(comm_); }));
+  world_->while_alive([&] { ncclCommDestroy(give_up()); });
 }
 
 std::shared_ptr<const CudaEvent> NcclGroup::enqueue(const CollectiveCall& call, const Body& body) {
   ready_.record(world_->compute());
   ready_.wait(*stream_);
-  settle(call, world_->while_alive([&] {
-    return body(comm_.get(), static_cast<cudaStream_t>(stream_->native()));
-  }));
+  settle(call, world_->while_alive(
+                   [&] { return body(comm_, static_cast<cudaStream_t>(stream_->native())); }));
   const auto done = std::make_shared<CudaEvent>(*stream_);
   done->record(*stream_);
   if (!world_->compute().capturing()) watch(call, done);
@@ -119,7 +119,7 @@ void NcclGroup::settle(const CollectiveCall& call, ncclResult_t result) {
       const auto waited = Clock::now() - start;
       if (waited > world_->timeout()) throw_timeout(call);
       back_off(waited);
-      world_->while_alive([&] { check(ncclCommGetAsyncError(comm_.get(), &result), call); });
+      world_->while_alive([&] { check(ncclCommGetAsyncError(comm_, &result), call); });
     }
   } catch (...) {
     world_->fail(std::current_exception());
@@ -136,18 +136,20 @@ void NcclGroup::forget_finished() {
 
 void NcclGroup::look() {
   forget_finished();
-  if (!comm_ || in_flight_.empty()) return;
-  const CollectiveCall& first = in_flight_.front().call;
+  if (!comm_) return;
+  // What a captured step does here is watched over by another group: its errors are not.
+  const CollectiveCall call =
+      in_flight_.empty() ? call_of("captured work") : in_flight_.front().call;
   ncclResult_t state = ncclSuccess;
-  check(ncclCommGetAsyncError(comm_.get(), &state), first);
-  check(state, first);
-  if (Clock::now() - first_since_ > world_->timeout()) throw_timeout(first);
+  check(ncclCommGetAsyncError(comm_, &state), call);
+  check(state, call);
+  if (!in_flight_.empty() && Clock::now() - first_since_ > world_->timeout()) throw_timeout(call);
 }
 
 void NcclGroup::check(ncclResult_t result, const CollectiveCall& call) const {
   if (result == ncclSuccess || result == ncclInProgress) return;
   const std::string sentence = str(described(call), ": NCCL says '", ncclGetErrorString(result),
-                                   "': ", ncclGetLastError(comm_.get()));
+                                   "': ", ncclGetLastError(comm_));
   if (result == ncclInvalidArgument || result == ncclInvalidUsage) throw InternalError(sentence);
   throw PeerFailed(sentence, -1);
 }

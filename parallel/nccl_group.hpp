@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/nccl_world.hpp"
@@ -39,13 +40,11 @@ class NcclGroup {
 
   // For the world, under its lock. Throws PeerFailed, CollectiveTimeout.
   void look();
-  void abort() noexcept { comm_.reset(); }
+  // The communicator, which the world aborts; null where that is done.
+  ncclComm_t give_up() noexcept { return std::exchange(comm_, nullptr); }
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Aborted {
-    void operator()(ncclComm_t comm) const { ncclCommAbort(comm); }
-  };
   struct InFlight {
     CollectiveCall call;
     std::shared_ptr<const CudaEvent> done;
@@ -67,7 +66,7 @@ class NcclGroup {
   std::vector<int> members_;  // ranks of the world
   std::shared_ptr<Stream> stream_;
   CudaEvent ready_;
-  std::unique_ptr<ncclComm, Aborted> comm_;  // null once the world has ended
+  ncclComm_t comm_ = nullptr;  // null once the world has ended
   // In the order in which they end; guarded by the world's lock.
   std::deque<InFlight> in_flight_;
   Clock::time_point first_since_;  // when the first of them came to its turn

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "parallel/nccl_group.hpp"
+#include "runtime/cuda/cuda_check.hpp"
 
 namespace filigree {
 namespace {
@@ -39,6 +40,8 @@ bool NcclWorld::look() {
   const std::lock_guard lock(mutex_);
   try {
     check();
+    // Of this thread: what asks about events would otherwise make a context on the first GPU.
+    FILIGREE_CHECK_CUDA(cudaSetDevice(compute_->device().index));
     for (NcclGroup* group : groups_) group->look();
     return true;
   } catch (...) {
@@ -54,7 +57,10 @@ void NcclWorld::fail(std::exception_ptr failure) noexcept {
 
 void NcclWorld::end(std::exception_ptr failure) noexcept {
   if (!failure_) failure_ = std::move(failure);
-  for (NcclGroup* group : groups_) group->abort();
+  // All at once: an abort may wait for all that its GPU does, and so for the other communicators.
+  for (NcclGroup* group : groups_)
+    if (const ncclComm_t comm = group->give_up())
+      aborts_.emplace_back([comm] { ncclCommAbort(comm); });
 }
 
 void NcclWorld::add(NcclGroup& group) {

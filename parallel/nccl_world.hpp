@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "parallel/communicator.hpp"
@@ -57,6 +58,9 @@ class NcclWorld {
   mutable std::mutex mutex_;  // of everything below, and of the calls into NCCL
   std::exception_ptr failure_;
   std::vector<NcclGroup*> groups_;
+  // One for each communicator that is given up. They end once their rank has let go of what it has
+  // captured: NCCL keeps a communicator as long as a graph uses it.
+  std::vector<std::jthread> aborts_;
   PeriodicThread watch_;  // last: it ends before what it looks at
 };
 

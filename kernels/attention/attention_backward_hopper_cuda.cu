@@ -117,7 +117,7 @@ class QuerySide {
       shift_[i] = kUnit * weight_shift(p, a.lse, own.b, own.head, query);
       delta_[i] = query >= 0 ? a.delta[p.row(own.b, own.head, query)] : 0.0f;
     }
-    if (a.dbias == nullptr) return;
+    if (a.dbias == nullptr || queries.empty()) return;  // what has no queries has no part
     const int per_group = (p.query_block + kGroupRows - 1) / kGroupRows;
     const int first = own.rows.begin + kGroupRows * group + p.origin;
     dbias_ = a.dbias + first % p.query_block / kGroupRows % per_group * a.dbias_stride +

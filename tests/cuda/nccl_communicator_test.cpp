@@ -359,9 +359,34 @@ TEST(NcclFailure, TimeoutOfCapturedWorkNamesIt) {
     if (rank.rank() == 0) rank.world->throw_if_aborted();
     rank.host->barrier();
   };
+  const auto start = Clock::now();
   expect_contains(message_of<CollectiveTimeout>([&] { run_gpu_ranks(2, body, 200ms); }),
                   {"rank 0 on ", ", GPU 0, in captured sum #3 on world",
                    " waited 200 ms in vain for ", "rank 1"});
+  EXPECT_LT(Clock::now() - start, 10s);
+}
+
+// NCCL ends no communicator while a graph has work of it, or while another one keeps the GPU busy.
+TEST(NcclFailure, OfAnAxisInCapturedWorkEndsAllOfTheWorld) {
+  reset(2, 7);
+  const auto body = [&](GpuRank& rank) {
+    const Mesh mesh(rank.world, {.data = 2});
+    const Tensor x = filled(rank, 10, 1.0F);
+    Stream& stream = *rank.context.stream;
+    stream.begin_capture();
+    mesh.on(Axis::data).all_reduce(x);
+    mesh.world().all_reduce(x);
+    const auto work = stream.end_capture();
+    if (rank.rank() == 1) return rank.host->barrier();
+    work->launch(stream);
+    mesh.world().watch_launched("captured sums");
+    rank.context.download(x);  // comes back, since the watch has aborted
+    mesh.world().throw_if_aborted();
+  };
+  const auto start = Clock::now();
+  expect_contains(message_of<CollectiveTimeout>([&] { run_gpu_ranks(2, body, 200ms); }),
+                  {"in captured sums #", " on world", " waited 200 ms in vain for "});
+  EXPECT_LT(Clock::now() - start, 10s);
 }
 
 TEST(NcclFailure, OfAPairNamesThePeer) {

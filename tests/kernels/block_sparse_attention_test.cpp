@@ -199,6 +199,9 @@ TEST_P(BlockSparseParity, TilesAreAsExactAsPlainLoops) {
       {shape_of(1, 200, 200, 2, 2, 16), 128, 64, 0.5, true},
       {shape_of(1, 100, 130, 2, 1, 16, 0, false), 1, 32, 0.3, true, 5, 2, {60, 70}},
       {shape_of(1, 2, 300, 4, 2, 32, 298), 1, 16, 0.5, true, 20, 2},
+      // Groups that no tile divides, and groups that begin before the first query.
+      {shape_of(1, 390, 390, 2, 1, 64), 192, 64, 0.5, true},
+      {shape_of(1, 200, 240, 2, 1, 64, 40), 96, 64, 0.5, true},
   };
   const DType dtype = GetParam();
   for (const PatternCase& c : cases) {

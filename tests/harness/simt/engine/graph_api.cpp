@@ -173,11 +173,15 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  Call call;
   delete graph;
+  call.machine.notify();
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  Call call;
   delete executable;
+  call.machine.notify();
   return cudaSuccess;
 }

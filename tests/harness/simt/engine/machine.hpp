@@ -168,7 +168,9 @@ struct CUstream_st {
 
 struct CUevent_st {
   std::shared_ptr<simt::EventRecord> record;
-  std::shared_ptr<simt::Capture> capture;  // recorded while capturing
+  bool captured = false;                 // recorded while capturing
+  std::weak_ptr<simt::Capture> capture;  // what it keeps no longer than graphs do
   std::vector<std::size_t> capture_tail;
   bool timed = true;
+  int device = simt::current_device;
 };

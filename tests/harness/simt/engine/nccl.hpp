@@ -45,6 +45,7 @@ struct NcclMember {
   std::uint64_t calls = 0;                    // collectives so far
   std::vector<std::uint64_t> sent, received;  // by peer
   std::size_t outstanding = 0;                // operations queued and not done
+  std::size_t captured = 0;                   // operations in graphs that are still there
 
   std::string described() const;  // "rank 1 of NCCL communicator 3"
 };
@@ -88,6 +89,10 @@ class NcclOperation : public Operation {
     std::size_t index = 0;  // of this rank in the meeting
   };
   explicit NcclOperation(std::vector<Part> parts) : parts_(std::move(parts)) {}
+  ~NcclOperation() override;
+
+  // Keeps the communicators of its parts as long as this is there.
+  void become_captured();
 
   // Takes a number for each part, in the order in which ranks call. Throws Fault, on every rank,
   // where ranks disagree.
@@ -100,7 +105,7 @@ class NcclOperation : public Operation {
 
  private:
   std::vector<Part> parts_;
-  bool ended_ = false;
+  bool ended_ = false, captured_ = false;
 };
 
 // Moves and adds the elements of a meeting whose ranks are all there.

@@ -34,6 +34,14 @@ ncclResult_t failed(ncclResult_t code, std::string what) {
   return code;
 }
 
+void put_into(Machine& machine, CUstream_st& stream, std::shared_ptr<NcclOperation> operation) {
+  if (stream.capture == nullptr)
+    operation->announce(machine);
+  else
+    operation->become_captured();
+  machine.enqueue(stream, std::move(operation));
+}
+
 // Work in a stream, now or, on a non-blocking communicator, perhaps later.
 ncclResult_t enqueue(Call& call, ncclComm_t comm, cudaStream_t stream,
                      std::shared_ptr<NcclOperation> operation) {
@@ -42,8 +50,7 @@ ncclResult_t enqueue(Call& call, ncclComm_t comm, cudaStream_t stream,
     return ncclInProgress;
   }
   CUstream_st& target = call.machine.stream(stream, operation->name().c_str());
-  if (target.capture == nullptr) operation->announce(call.machine);
-  call.machine.enqueue(target, std::move(operation));
+  put_into(call.machine, target, std::move(operation));
   return ncclSuccess;
 }
 
@@ -108,13 +115,16 @@ ncclResult_t progress_of(ncclComm_t comm) {
   return waits ? ncclInProgress : ncclSuccess;
 }
 
-void drain(Call& call, ncclComm_t comm) {
+void drain(Call& call, const NcclMember& member, const std::function<bool()>& done) {
   try {
-    call.machine.drain(call.lock, comm->member->device,
-                       [&] { return progress_of(comm) != ncclInProgress; });
+    call.machine.drain(call.lock, member.device, done);
   } catch (const Fault& fault) {
-    call.machine.device(comm->member->device).fault = fault.what();
+    call.machine.device(member.device).fault = fault.what();
   }
+}
+
+void drain(Call& call, ncclComm_t comm) {
+  drain(call, *comm->member, [&] { return progress_of(comm) != ncclInProgress; });
 }
 
 }  // namespace
@@ -214,6 +224,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
     Call call;
     comm->finalizing = true;
     simt::drain(call, comm);
+    simt::drain(call, *comm->member, [&] { return comm->member->captured == 0; });
   }
   delete comm;
   return ncclSuccess;
@@ -231,6 +242,11 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   });
   if (all) clique.meetings.clear();
   call.machine.notify();
+  // NCCL frees memory, which waits for all that the device does, and keeps the communicator as long
+  // as there is a graph with work of it.
+  simt::drain(call, *comm->member, [&] {
+    return call.machine.idle(comm->member->device) && comm->member->captured == 0;
+  });
   delete comm;
   return ncclSuccess;
 }
@@ -241,8 +257,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   if (!comm->deferred.empty() && call.machine.random().below(2) == 0) {
     for (auto& [stream, operation] : std::exchange(comm->deferred, {})) {
       CUstream_st& target = call.machine.stream(stream, operation->name().c_str());
-      if (target.capture == nullptr) operation->announce(call.machine);
-      call.machine.enqueue(target, std::move(operation));
+      simt::put_into(call.machine, target, std::move(operation));
     }
   }
   *error = simt::progress_of(comm);

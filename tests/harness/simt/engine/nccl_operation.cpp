@@ -104,6 +104,16 @@ std::string NcclMeeting::missing() const {
   return text;
 }
 
+NcclOperation::~NcclOperation() {
+  if (!captured_) return;
+  for (const Part& part : parts_) --part.member->captured;
+}
+
+void NcclOperation::become_captured() {
+  captured_ = true;
+  for (const Part& part : parts_) ++part.member->captured;
+}
+
 void NcclOperation::announce(Machine& machine) {
   for (Part& part : parts_) {
     NcclMember& member = *part.member;

@@ -71,11 +71,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   CUstream_st& target = call.machine.stream(stream, "cudaStreamWaitEvent");
   if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (event->capture != nullptr) {
-    if (target.capture != nullptr && target.capture != event->capture) {
+  if (event->captured) {
+    const std::shared_ptr<simt::Capture> capture = event->capture.lock();
+    if (capture == nullptr) return result(cudaErrorCapturedEvent);
+    if (target.capture != nullptr && target.capture != capture) {
       return result(cudaErrorStreamCaptureMerge);
     }
-    target.capture = event->capture;  // the stream joins the capture
+    target.capture = capture;  // the stream joins the capture
     auto& tail = target.capture_tail;
     tail.insert(tail.end(), event->capture_tail.begin(), event->capture_tail.end());
     return cudaSuccess;
@@ -120,6 +122,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   CUstream_st& target = call.machine.stream(stream, "cudaEventRecord");
   if (!call.machine.usable(target.device)) return result(cudaErrorLaunchFailure);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
+  event->captured = target.capture != nullptr;
   event->capture = target.capture;
   event->capture_tail = target.capture_tail;
   if (target.capture != nullptr) return cudaSuccess;
@@ -133,7 +136,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   Call call;
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (event->capture != nullptr) return result(cudaErrorCapturedEvent);
+  if (event->captured) return result(cudaErrorCapturedEvent);
   const std::shared_ptr<simt::EventRecord> record = event->record;
   if (record == nullptr) return cudaSuccess;
   call.machine.drain(call.lock, call.device, [&] { return record->done; });
@@ -145,7 +148,12 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   Call call(simt::Caller::asks);
   if (event == nullptr) return result(cudaErrorInvalidResourceHandle);
-  if (event->capture != nullptr) return result(cudaErrorCapturedEvent);
+  if (call.device != event->device) {
+    throw simt::Fault("cudaEventQuery of an event of device " + std::to_string(event->device) +
+                      " makes a context on device " + std::to_string(call.device) +
+                      ", the current one of the thread");
+  }
+  if (event->captured) return result(cudaErrorCapturedEvent);
   const std::shared_ptr<simt::EventRecord> record = event->record;
   if (record == nullptr) return cudaSuccess;
   call.machine.drain_once(record->device);
