@@ -159,25 +159,33 @@ Architecture checked_architecture(const ModelConfig& config) {
                       reason, "; --to huggingface takes it"));
 }
 
+void check_target(const fs::path& file, bool overwrite) {
+  const auto refuse = [&](const auto&... why) {
+    throw UserError(str("--output ", file.string(), ": ", why...));
+  };
+  std::error_code error;
+  if (!file.has_filename() || fs::is_directory(file, error))
+    refuse("it is a folder, --to gguf writes a file");
+  if (!fs::exists(file, error)) return;
+  if (!overwrite) refuse("the file exists; choose another or use --overwrite");
+  if (!is_gguf(file))
+    refuse("--overwrite replaces GGUF files, and this is none; remove it yourself");
+}
+
 }  // namespace
 
 GgufExport export_gguf(const RunSource& run, const fs::path& file,
                        const GgufExportOptions& options) {
   const ModelConfig& config = run.config.model;
   const Architecture architecture = checked_architecture(config);
-  std::error_code error;
-  if (fs::is_directory(file, error))
-    throw UserError(str("--output ", file.string(), ": it is a folder, --to gguf writes a file"));
-  if (fs::exists(file, error) && !options.overwrite)
-    throw UserError(
-        str("--output ", file.string(), ": the file exists; choose another or use --overwrite"));
-
+  check_target(file, options.overwrite);
   GgufWriter writer;
   const std::string name = fs::path(run.config.run).lexically_normal().filename().string();
   describe(config, name_of(architecture), options.dtype, name, writer);
   describe_tokenizer(run.tokenizer, config.vocabulary, writer);
   auto tensors = promised_tensors(run, architecture, options.dtype);
   report_progress(tensors, options.verify ? 2 : 1, options.progress);
+  std::error_code error;  // what cannot be made is named where the file is made
   if (file.has_parent_path()) fs::create_directories(file.parent_path(), error);
   OutputFile output(file);
   writer.write(output.path(), tensors);

@@ -13,6 +13,8 @@ namespace filigree {
 namespace {
 
 constexpr char kWeights[] = "model", kGates[] = "gates";
+// Says where a folder comes from, and that another export may replace it.
+constexpr char kExportMarker[] = "filigree_export.json";
 
 struct Weights {
   std::vector<PromisedTensor> model, gates;
@@ -66,7 +68,7 @@ HuggingFaceExport export_hugging_face(const RunSource& run, const std::filesyste
   if (options.gates_separate && !mechanism_learns(config.mechanism))
     throw UserError(str("--gates-separate: run ", run.config.run, " has mechanism ",
                         config.mechanism, ", which has no gates; leave the option out"));
-  OutputFolder output(folder, options.overwrite, "config.json");
+  OutputFolder output(folder, options.overwrite, kExportMarker);
   const std::filesystem::path& path = output.path();
   const SpecialIds ids{run.tokenizer.end_of_document(), run.tokenizer.end_of_document()};
   const ModelConfig described = options.gates_separate ? dense(config) : config;
@@ -76,6 +78,10 @@ HuggingFaceExport export_hugging_face(const RunSource& run, const std::filesyste
   write_json(path / "config.json",
              describe_model(described, result.architecture, ids, options.dtype));
   write_json(path / "generation_config.json", describe_generation(config, ids));
+  write_json(path / kExportMarker, {{"version", 1},
+                                    {"run", run.config.run},
+                                    {"step", run.reader.info().step},
+                                    {"dtype", name_of(options.dtype)}});
   write_tokenizer_files(path, run.tokenizer, config.sequence);
   const Weights weights = promised_weights(run, options);
   result.files = write_weights(path, kWeights, weights.model, options.most_shard_bytes);

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <optional>
 #include <set>
@@ -307,6 +308,12 @@ GgufEntry take_entry(HeaderCursor& header, const FileProblem& problem) {
 }
 
 }  // namespace
+
+bool is_gguf(const std::filesystem::path& file) {
+  std::string begin(4, '\0');
+  std::ifstream(file, std::ios::binary).read(begin.data(), std::ssize(begin));
+  return begin == kMagic;
+}
 
 GgufReader::GgufReader(const std::filesystem::path& path)
     : file_(PosixFile::open_for_reading(path)) {

@@ -42,6 +42,9 @@ class GgufWriter {
   GgufPairs pairs_;
 };
 
+// Whether a file begins as one.
+bool is_gguf(const std::filesystem::path& file);
+
 struct GgufEntry {
   std::string name;
   DType dtype = DType::f32;

@@ -19,6 +19,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Says where a run comes from, and that another import may replace it: nothing was trained in it.
+constexpr char kImportMarker[] = "filigree_import.json";
+
 ModelConfig read_config(const fs::path& folder, const HuggingFaceImportOptions& options) {
   const fs::path file = folder / "config.json";
   std::error_code error;
@@ -82,9 +85,11 @@ std::vector<NamedTensor> read_weights(const fs::path& folder, const ModelConfig&
       throw UserError(str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face,
                           "' holds whole numbers (", name_of(weights.dtype(weight.hugging_face)),
                           "); quantized weights are not supported"));
-    tensors.push_back({"parameters/" + weight.parameter,
-                       weights.read(weight.hugging_face).to(DType::f32), shape,
-                       std::vector<std::int64_t>(shape.sizes().size(), 0)});
+    tensors.push_back(
+        {"parameters/" + weight.parameter,
+         narrowed(weights.read(weight.hugging_face), DType::f32,
+                  str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face, "'")),
+         shape, std::vector<std::int64_t>(shape.sizes().size(), 0)});
     done += shape.numel();
     if (progress) progress(done * size_of(DType::f32), config.parameters() * size_of(DType::f32));
   }
@@ -119,12 +124,20 @@ HuggingFaceImport import_hugging_face(const fs::path& folder, const fs::path& ru
   ModelConfig model = read_config(folder, options);
   const TakenTokenizer taken = take_tokenizer(folder, options);
   result.prefix_dropped = taken.prefix_dropped;
+  if (model.vocabulary < taken.tokenizer.vocabulary())
+    throw UserError(str("--input ", folder.string(), ": config.json says vocab_size = ",
+                        model.vocabulary, ", but the tokenizer has ", taken.tokenizer.vocabulary(),
+                        " entries: it is not the model's"));
   result.config.model = model.resolved(taken.tokenizer.vocabulary());
   result.config.run = run.string();
-  OutputFolder output(run, options.overwrite, "config.cfg");
+  const ConfigText text = text_of(result.config);
+  OutputFolder output(run, options.overwrite, kImportMarker);
   const std::vector<NamedTensor> tensors =
       read_weights(folder, result.config.model, options.progress);
-  write_run(output.path(), result.config, text_of(result.config), taken.tokenizer, tensors);
+  write_run(output.path(), result.config, text, taken.tokenizer, tensors);
+  write_file_atomically(
+      output.path() / kImportMarker,
+      nlohmann::ordered_json({{"version", 1}, {"input", folder.string()}}).dump(2) + "\n");
   output.publish();
   result.tensors = std::ssize(tensors);
   return result;

@@ -205,6 +205,7 @@ class Description {
     const json value = get(key);
     return value.is_string() ? value.get<std::string>() : value.is_null() ? absent : value.dump();
   }
+  bool has(const char* key) const { return values_.contains(key); }
   // A null is an absence.
   json get(const char* key) const {
     const auto found = values_.find(key);
@@ -257,12 +258,15 @@ bool read_rope_scaling(const json& scaling, ModelConfig& config) {
 void read_rope(Description& values, ModelConfig& config) {
   config.rope_theta = values.number("rope_theta", config.rope_theta);
   const json parameters = values.get("rope_parameters");  // of transformers 5
-  if (parameters.is_object() && parameters.contains("rope_theta") &&
-      parameters["rope_theta"].is_number())
-    config.rope_theta = parameters["rope_theta"].get<double>();
+  if (parameters.is_object() && parameters.contains("rope_theta")) {
+    const json& theta = parameters["rope_theta"];
+    values.refuse_unless(theta.is_number() && theta > 0.0, "rope_parameters",
+                         "its rope_theta must be a positive number");
+    if (theta.is_number()) config.rope_theta = theta;
+  }
   const char* const supported =
-      "supported are null, type default, linear with factor, and llama3 with factor, "
-      "low_freq_factor, high_freq_factor and original_max_position_embeddings";
+      "not supported; null, type default, linear with factor, and llama3 with factor, "
+      "low_freq_factor, high_freq_factor and original_max_position_embeddings are";
   for (const char* key : {"rope_scaling", "rope_parameters"})
     values.refuse_unless(read_rope_scaling(values.get(key), config), key, supported);
   values.refuse_unless(values.number("partial_rotary_factor", 1.0) == 1.0, "partial_rotary_factor",
@@ -277,9 +281,11 @@ bool reads_windows(const json& layer_types) {
 
 void read_window(Description& values, Architecture architecture, ModelConfig& config) {
   if (architecture == Architecture::mistral) {
-    if (values.get("sliding_window").is_null()) return;
+    constexpr std::int64_t kAbsent =
+        4096;  // what transformers takes; a null says that there is none
+    if (values.has("sliding_window") && values.get("sliding_window").is_null()) return;
     config.mechanism = "sliding_window";
-    config.sparsity.window = values.size("sliding_window", kMostPositions);
+    config.sparsity.window = values.size("sliding_window", kMostPositions, kAbsent);
     // No part of a window, but it must fit the sequence.
     config.sparsity.key_block = std::clamp<std::int64_t>(config.sequence, 16, 64);
     return;

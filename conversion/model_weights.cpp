@@ -95,11 +95,12 @@ PromisedTensor promised_parameter(const CheckpointReader& reader, const std::str
     layer = parameter.substr(0, parameter.size() - kWeight.size());
     if (!reader.contains(saved_name(layer + ".gamma"))) layer.clear();
   }
-  return {
-      name, dtype, reader.global_shape(saved_name(parameter)), [reader, parameter, layer, dtype] {
-        return (layer.empty() ? read_whole(reader, parameter) : folded(reader, parameter, layer))
-            .to(dtype);
-      }};
+  return {name, dtype, reader.global_shape(saved_name(parameter)),
+          [reader, parameter, layer, dtype] {
+            return narrowed(
+                layer.empty() ? read_whole(reader, parameter) : folded(reader, parameter, layer),
+                dtype, str("parameter ", parameter));
+          }};
 }
 
 }  // namespace filigree

@@ -1,5 +1,7 @@
 #include "conversion/weight_files.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <iomanip>
 #include <memory>
@@ -54,6 +56,23 @@ void write_shard(const fs::path& path, const Shard& shard) {
 
 }  // namespace
 
+Tensor narrowed(const Tensor& values, DType dtype, const std::string& what) {
+  Tensor result = values.to(dtype);
+  constexpr std::int64_t kPart = 1 << 16;
+  for (std::int64_t begin = 0; begin < values.numel(); begin += kPart) {
+    const Shape part{std::min(kPart, values.numel() - begin)};
+    const Tensor before = values.flat(begin, part).to(DType::f64);
+    const Tensor after = result.flat(begin, part).to(DType::f64);
+    for (std::int64_t i = 0; i < part.numel(); ++i)
+      if (const double value = before.data<double>()[i];
+          std::isfinite(value) && !std::isfinite(after.data<double>()[i]))
+        throw UserError(
+            str(what, ": the value ", value, " is too large for ", name_of(dtype),
+                dtype == DType::f16 ? " (65504 at most); take --dtype bf16 or f32" : ""));
+  }
+  return result;
+}
+
 void report_progress(std::vector<PromisedTensor>& tensors, int passes,
                      const ConversionProgress& progress) {
   if (!progress) return;
@@ -92,10 +111,10 @@ int write_weights(const fs::path& folder, const std::string& stem,
 WeightFolder::WeightFolder(const fs::path& folder, const std::string& stem) : folder_(folder) {
   std::error_code error;
   const fs::path index = folder / index_name(stem), one = folder / (stem + kSuffix);
-  if (fs::is_regular_file(index, error)) {
-    open_index(index);
-  } else if (fs::is_regular_file(one, error)) {
+  if (fs::is_regular_file(one, error)) {  // the first choice of transformers too
     open_one(one);
+  } else if (fs::is_regular_file(index, error)) {
+    open_index(index);
   } else {
     const bool pickled = fs::exists(folder / "pytorch_model.bin", error) ||
                          fs::exists(folder / "pytorch_model.bin.index.json", error);

@@ -22,6 +22,9 @@ struct PromisedTensor {
   std::int64_t bytes() const { return shape.numel() * size_of(dtype); }
 };
 
+// `values` in `dtype`. Throws UserError, naming `what`, where a finite value has none there.
+Tensor narrowed(const Tensor& values, DType dtype, const std::string& what);
+
 // Gets bytes done and in all.
 using ConversionProgress = std::function<void(std::int64_t, std::int64_t)>;
 

@@ -114,7 +114,10 @@ void import_model(const ConvertArguments& arguments) {
                            .overwrite = arguments.overwrite,
                            .progress = shown_on(line, "reading weights")},
                           [](const RunConfig& config) -> ConfigText {
-                            return {run_config_text(config), run_config_hash(config)};
+                            const std::string text = run_config_text(config);
+                            // Names what is out of the range of its option.
+                            run_config_from_text(text, "configuration of the imported run");
+                            return {text, run_config_hash(config)};
                           });
   std::cout << str(arguments.output, ": ", result.tensors, " tensors, ",
                    result.config.model.parameters(), " parameters\n",

@@ -153,8 +153,20 @@ TEST_F(Refusals, WhatFiligreeDoesNotComputeIsNamed) {
   EXPECT_NE(both.find("mlp_bias"), std::string::npos) << both;
   EXPECT_EQ(refusal({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 5e5}}}}),
             testing::kNoUserError);
+  EXPECT_NE(refusal({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", "5e5"}}}})
+                .find("its rope_theta must be a positive number"),
+            std::string::npos);
   EXPECT_EQ(refusal({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}),
             testing::kNoUserError);
+}
+
+TEST(ModelDescription, AMistralHasAWindowUnlessItSaysThatItHasNone) {
+  json description = json::parse(
+      describe_model(small("sliding_window"), Architecture::mistral, {}, DType::f32).dump());
+  description.erase("sliding_window");
+  EXPECT_EQ(model_from_description(description, "config.json").sparsity.window, 4096);
+  description["sliding_window"] = nullptr;
+  EXPECT_EQ(model_from_description(description, "config.json").mechanism, "dense");
 }
 
 Tokenizer trained_tokenizer() {

@@ -7,7 +7,7 @@ import shutil
 import struct
 import unittest
 
-from harness import ModelTest
+from harness import ModelTest, training
 
 WIDTH, HEADS, GROUPS, HEAD, FEED_FORWARD, LAYERS, VOCABULARY = 32, 4, 2, 8, 48, 2, 400
 CONFIG = {"model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": WIDTH, "intermediate_size": FEED_FORWARD,
@@ -145,9 +145,45 @@ class Conversion(ModelTest):
         self.export("imported", "out")
         self.assertIn("--overwrite", self.refuse("convert", "--from-run", "imported", "--to", "huggingface", "--output",
                                                  "out")[0])
-        self.assertIn("has no config.json", self.refuse("convert", "--from-run", "imported", "--to", "huggingface",
-                                                        "--output", "shards", "--overwrite")[0])
         self.assertEqual(self.export("imported", "out", "--overwrite"), self.tensors)
+        self.succeed("convert", "--from-run", "imported", "--to", "gguf", "--output", "model.gguf")
+        self.succeed("convert", "--from-run", "imported", "--to", "gguf", "--output", "model.gguf", "--overwrite")
+
+    def test_what_no_conversion_has_made_is_not_replaced(self):
+        self.import_model()
+        self.succeed(*training("trained", 2, **{"train.batch": 4}))
+        kept = {path: path.read_bytes() for run in ("model", "trained", "shards")
+                for path in (self.folder / run).rglob("*") if path.is_file()}
+        export = ["convert", "--from-run", "imported", "--overwrite"]
+        for folder in ["model", "trained", "shards"]:
+            self.assertIn("has no filigree_export.json",
+                          self.refuse(*export, "--to", "huggingface", "--output", folder)[0])
+        for folder in ["trained", "shards"]:
+            self.assertIn("has no filigree_import.json", self.refuse(
+                "convert", "--from", "huggingface", "--input", "model", "--output", folder, "--overwrite")[0])
+        self.assertIn("this is none", self.refuse(*export, "--to", "gguf", "--output", "trained/config.cfg")[0])
+        for folder in ["trained", "absent/"]:
+            self.assertIn("it is a folder", self.refuse(*export, "--to", "gguf", "--output", folder)[0])
+        self.assertEqual({path: path.read_bytes() for path in kept}, kept)
+        self.assertFalse((self.folder / "absent").exists())
+
+    def test_values_that_a_type_cannot_hold_are_named(self):
+        name = "model.norm.weight"
+        shape, values = self.tensors[name]
+        write_safetensors(self.model / "model.safetensors",
+                          {**self.tensors, name: (shape, struct.pack("<f", 1e5) + values[4:])})
+        self.import_model()
+        lines = self.refuse("convert", "--from-run", "imported", "--to", "huggingface", "--output", "out", "--dtype", "f16")
+        self.assertIn("parameter norm.weight: the value 100000 is too large for f16", lines[0])
+        self.succeed("convert", "--from-run", "imported", "--to", "huggingface", "--output", "out", "--dtype", "bf16")
+
+    def test_descriptions_that_no_run_can_have_are_refused(self):
+        for changes, words in [({"rms_norm_eps": 2.0}, ["model.norm_eps = 2"]),
+                               ({"rope_parameters": {"rope_type": "default", "rope_theta": -1}}, ["rope_theta"]),
+                               ({"rope_theta": "10000"}, ["rope_theta"]),
+                               ({"vocab_size": 100}, ["vocab_size = 100", "the tokenizer has"])]:
+            (self.model / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+            self.refused(*words)
 
     def test_options_of_the_other_direction_are_refused(self):
         self.assertIn("--dtype does not go with --from", self.refuse(
