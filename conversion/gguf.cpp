@@ -9,7 +9,7 @@
 #include <optional>
 #include <set>
 
-#include "conversion/file_problem.hpp"
+#include "runtime/storage/file_problem.hpp"
 
 namespace filigree {
 namespace {

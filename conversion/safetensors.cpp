@@ -11,7 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "conversion/file_problem.hpp"
+#include "runtime/storage/file_problem.hpp"
 
 namespace filigree {
 namespace {

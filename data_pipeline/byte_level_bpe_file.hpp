@@ -1,0 +1,73 @@
+// What a tokenizer.json of Hugging Face (the format of the `tokenizers` package) says, where it is
+// byte-level BPE: the tokenizers of GPT-2, Llama 3, Qwen2 and Qwen3.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace filigree {
+
+// How a text is cut into words before it is encoded: matches of a regular expression, one after the
+// other. Each expression matches somewhere at the beginning of any text, so nothing is left
+// between.
+struct PreTokenizer {
+  std::string_view name;     // GGUF's, tokenizer.ggml.pre
+  std::string_view pattern;  // as tokenizer.json writes it
+};
+
+enum class BytePieceType : std::uint8_t {
+  normal,   // of the BPE model
+  literal,  // an added token that is not special: its text always becomes this token
+  special,  // an added token that is: never made from text, decodes to nothing
+};
+
+struct BytePiece {
+  std::string name;  // normal ones: each byte as a printable character, a space as U+0120
+  BytePieceType type = BytePieceType::normal;
+};
+
+struct ByteMerge {
+  std::int32_t left = 0, right = 0, joined = 0;  // ids of normal pieces
+};
+
+struct ByteLevelBpeFile {
+  std::vector<BytePiece> pieces;  // by id
+  std::vector<ByteMerge> merges;  // the first that applies is applied first
+  bool ignore_merges = false;     // a word that is a piece is that piece, whatever its merges are
+  bool normalises = false;        // to NFC
+  PreTokenizer pre_tokenizer;
+  std::int32_t end_of_document = -1;
+  nlohmann::json tokenizer_config;  // what stood beside it in tokenizer_config.json; null: nothing
+};
+
+// Whether the bytes are meant as one: JSON.
+bool is_tokenizer_json(std::string_view bytes);
+
+// A tokenizer.json does not name the token that ends a document. Ours is the file with a member of
+// ours in a first line of its own, before all others:
+//   {"filigree": {"end_of_document": 151643, "tokenizer_config": {...}},
+// with_end_of_document adds it: the eos_token of the tokenizer_config.json beside `file`, otherwise
+// the eos_token_id (of a list the first) of generation_config.json or config.json. Throws UserError
+// where none says it, or what they say is no special token of the file.
+bool has_end_of_document(std::string_view bytes);
+std::string with_end_of_document(std::string bytes, const std::filesystem::path& file);
+std::string without_end_of_document(const std::string& bytes);  // the original, byte for byte
+
+// Of bytes that have the end of a document. The file may come from a stranger: throws UserError of
+// one line that names the file, the field, its value and what is allowed, for whatever the
+// tokenizers above do not use and for pieces, ids and merges that do not fit together. Truncation,
+// padding and post_processor, which add to a text's own ids, are not looked at.
+ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::string& origin);
+
+// The byte that each character of a normal piece's name stands for (GPT-2's bytes_to_unicode): 0 to
+// 255 in `bytes`, false when one stands for none.
+bool bytes_of_name(std::string_view name, std::string& bytes);
+std::string name_of_byte(std::uint8_t byte);
+
+}  // namespace filigree
