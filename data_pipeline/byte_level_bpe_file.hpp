@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,13 +14,9 @@
 
 namespace filigree {
 
-// How a text is cut into words before it is encoded: matches of a regular expression, one after the
-// other. Each expression matches somewhere at the beginning of any text, so nothing is left
-// between.
-struct PreTokenizer {
-  std::string_view name;     // GGUF's, tokenizer.ggml.pre
-  std::string_view pattern;  // as tokenizer.json writes it
-};
+// What a pre_tokenizer ByteLevel that cuts words by itself cuts them by.
+inline constexpr std::string_view kGpt2Words =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 enum class BytePieceType : std::uint8_t {
   normal,   // of the BPE model
@@ -41,9 +38,10 @@ struct ByteLevelBpeFile {
   std::vector<ByteMerge> merges;  // the first that applies is applied first
   bool ignore_merges = false;     // a word that is a piece is that piece, whatever its merges are
   bool normalises = false;        // to NFC
-  PreTokenizer pre_tokenizer;
+  std::string words;  // before it is encoded, a text is cut into the matches of this regular
+                      // expression and what lies between them
   std::int32_t end_of_document = -1;
-  nlohmann::json tokenizer_config;  // what stood beside it in tokenizer_config.json; null: nothing
+  std::string tokenizer_config;  // the text of the tokenizer_config.json beside it, or empty
 };
 
 // Whether the bytes are meant as one: JSON.
@@ -51,23 +49,23 @@ bool is_tokenizer_json(std::string_view bytes);
 
 // A tokenizer.json does not name the token that ends a document. Ours is the file with a member of
 // ours in a first line of its own, before all others:
-//   {"filigree": {"end_of_document": 151643, "tokenizer_config": {...}},
-// with_end_of_document adds it: the eos_token of the tokenizer_config.json beside `file`, otherwise
-// the eos_token_id (of a list the first) of generation_config.json or config.json. Throws UserError
-// where none says it, or what they say is no special token of the file.
+//   {"filigree": {"end_of_document": 151643, "tokenizer_config": "{...}"},
+// with_end_of_document adds it: the eos_token_id (of a list the first) of the config.json beside
+// `file`, otherwise that of generation_config.json, otherwise the eos_token of
+// tokenizer_config.json, whose text is kept. Throws UserError where none says it, or what they say
+// is no special token of the file.
 bool has_end_of_document(std::string_view bytes);
 std::string with_end_of_document(std::string bytes, const std::filesystem::path& file);
 std::string without_end_of_document(const std::string& bytes);  // the original, byte for byte
 
 // Of bytes that have the end of a document. The file may come from a stranger: throws UserError of
-// one line that names the file, the field, its value and what is allowed, for whatever the
-// tokenizers above do not use and for pieces, ids and merges that do not fit together. Truncation,
+// one line that names the file, the field, its value and what is allowed, for whatever byte-level
+// BPE as above does not use and for pieces, ids and merges that do not fit together. Truncation,
 // padding and post_processor, which add to a text's own ids, are not looked at.
 ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::string& origin);
 
-// The byte that each character of a normal piece's name stands for (GPT-2's bytes_to_unicode): 0 to
-// 255 in `bytes`, false when one stands for none.
-bool bytes_of_name(std::string_view name, std::string& bytes);
-std::string name_of_byte(std::uint8_t byte);
+// The id of what a tokenizer_config.json calls its bos_token or eos_token: a text, or an object
+// with its content.
+std::optional<std::int32_t> id_of_token(const ByteLevelBpeFile& file, const nlohmann::json& token);
 
 }  // namespace filigree

@@ -9,6 +9,7 @@
 
 #include "data_pipeline/byte_level_bpe_file.hpp"
 #include "data_pipeline/tokenizer_model.hpp"
+#include "data_pipeline/tokenizers/byte_names.hpp"
 #include "data_pipeline/tokenizers/pattern_splitter.hpp"
 #include "data_pipeline/utf8.hpp"
 
@@ -18,13 +19,16 @@ namespace {
 // Stretches of text that are one token each: at every place the longest of them is taken.
 class LiteralTokens {
  public:
-  void add(std::string text, std::int32_t id) {
-    auto& group = by_first_byte_[static_cast<std::uint8_t>(text[0])];
-    const auto place = std::find_if(group.begin(), group.end(), [&](const Literal& other) {
-      return other.text.size() < text.size();
-    });
-    group.insert(place, {std::move(text), id});
-    empty_ = false;
+  explicit LiteralTokens(const std::vector<BytePiece>& pieces) {
+    for (std::size_t id = 0; id < pieces.size(); ++id)
+      if (pieces[id].type == BytePieceType::literal)
+        by_first_byte_[static_cast<std::uint8_t>(pieces[id].name[0])].push_back(
+            {pieces[id].name, static_cast<std::int32_t>(id)});
+    for (auto& group : by_first_byte_) {
+      std::sort(group.begin(), group.end(),
+                [](const Literal& a, const Literal& b) { return a.text.size() > b.text.size(); });
+      empty_ = empty_ && group.empty();
+    }
   }
   bool empty() const { return empty_; }
 
@@ -97,7 +101,7 @@ std::uint64_t pair_of(std::int32_t left, std::int32_t right) {
 
 class ByteLevelBpeTokenizer final : public TokenizerModel {
  public:
-  explicit ByteLevelBpeTokenizer(const ByteLevelBpeFile& file);
+  ByteLevelBpeTokenizer(const ByteLevelBpeFile& file, const FileProblem& problem);
   std::unique_ptr<WordSplitter> splitter() const override;
   void append_ids(std::string_view word, std::vector<std::int32_t>& ids) const override;
 
@@ -154,14 +158,13 @@ Token token_of(const BytePiece& piece) {
   return token;
 }
 
-ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file)
-    : pattern_(file.pre_tokenizer.pattern), normalises_(file.normalises) {
+ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file,
+                                             const FileProblem& problem)
+    : pattern_(file.words, problem), normalises_(file.normalises), literals_(file.pieces) {
   end_of_document_ = file.end_of_document;
-  std::unordered_map<std::string, std::int32_t> normal;  // by bytes
   for (const BytePiece& piece : file.pieces) {
     const auto id = static_cast<std::int32_t>(tokens_.size());
     tokens_.push_back(token_of(piece));
-    if (piece.type == BytePieceType::literal) literals_.add(piece.name, id);
     std::string bytes;
     if (piece.type == BytePieceType::special || !bytes_of_name(piece.name, bytes)) continue;
     if (bytes.size() == 1) byte_ids_[static_cast<std::uint8_t>(bytes[0])] = id;
@@ -231,7 +234,8 @@ void ByteLevelBpeTokenizer::append_ids(std::string_view word,
 
 std::shared_ptr<const TokenizerModel> byte_level_bpe_tokenizer(const std::string& bytes,
                                                                const std::string& origin) {
-  return std::make_shared<ByteLevelBpeTokenizer>(parse_byte_level_bpe(bytes, origin));
+  return std::make_shared<ByteLevelBpeTokenizer>(parse_byte_level_bpe(bytes, origin),
+                                                 FileProblem("tokenizer", origin));
 }
 
 }  // namespace filigree

@@ -17,6 +17,11 @@ namespace {
 constexpr std::size_t kLongestRun = std::size_t{1} << 16;   // UTF-16 units
 constexpr std::size_t kLongestPart = std::size_t{1} << 16;  // bytes, taken in at once
 
+// Of one match, in ICU's unit of 10,000 saved states: thousands of times what one for a run of
+// kLongestRun needs, and below a second. It counts no time, so that the same text always gives the
+// same result.
+constexpr std::int32_t kMostEffort = 1000;
+
 void check(UErrorCode status) { FILIGREE_CHECK(U_SUCCESS(status), "ICU: ", u_errorName(status)); }
 
 // A view of it, valid while `text` is.
@@ -65,23 +70,38 @@ const icu::Normalizer2& nfc() {
 
 struct SplitPattern::Compiled {
   std::unique_ptr<icu::RegexPattern> pattern;
+  FileProblem problem;
+
+  std::unique_ptr<icu::RegexMatcher> matcher() const {
+    UErrorCode status = U_ZERO_ERROR;
+    std::unique_ptr<icu::RegexMatcher> result(pattern->matcher(status));
+    check(status);
+    result->setTimeLimit(kMostEffort, status);
+    check(status);
+    return result;
+  }
+  [[noreturn]] void fail(const char* what) const {
+    problem.fail("the expression of its pre_tokenizer ", what);
+  }
 };
 
-SplitPattern::SplitPattern(std::string_view expression) {
+SplitPattern::SplitPattern(const std::string& expression, const FileProblem& problem) {
   UErrorCode status = U_ZERO_ERROR;
-  const icu::StringPiece bytes(expression.data(), static_cast<std::int32_t>(expression.size()));
-  compiled_ = std::make_unique<Compiled>(Compiled{std::unique_ptr<icu::RegexPattern>(
-      icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(bytes), 0, status))});
+  std::unique_ptr<icu::RegexPattern> pattern(
+      icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(expression), 0, status));
+  compiled_ = std::make_unique<Compiled>(Compiled{std::move(pattern), problem});
+  if (U_FAILURE(status)) compiled_->fail(u_errorName(status));
+  const icu::UnicodeString nothing;
+  const auto matcher = compiled_->matcher();
+  matcher->reset(nothing);
+  if (matcher->lookingAt(status)) compiled_->fail("matches nothing at all; it must match words");
   check(status);
 }
 SplitPattern::~SplitPattern() = default;
 
 struct PatternSplitter::State {
-  explicit State(const icu::RegexPattern& pattern) {
-    UErrorCode status = U_ZERO_ERROR;
-    matcher.reset(pattern.matcher(status));
-    check(status);
-  }
+  State(const SplitPattern::Compiled& compiled, bool nfc_wanted)
+      : pattern(compiled), normalises(nfc_wanted), matcher(compiled.matcher()) {}
 
   // What is normalised no longer depends on what follows where a character begins that never joins
   // the ones before it.
@@ -121,41 +141,54 @@ struct PatternSplitter::State {
       const std::u16string_view window = window_of(all.substr(begin));
       const bool open = !last && begin + window.size() == all.size();  // more text may follow it
       if (open && window.size() < retry) break;
-      const std::size_t length = match(begin, window.size());
+      const Match match = find(begin, begin + window.size());
       if (open && matcher->hitEnd()) {
         retry = 2 * window.size();  // not again for every byte that comes
         break;
       }
-      assign_utf8(all.substr(begin, length), word);
-      sink.word(word);
-      begin += length;
+      hand_over(all.substr(begin, match.begin - begin), sink);
+      hand_over(all.substr(match.begin, match.end - match.begin), sink);
+      begin = match.end;
       retry = 0;
     }
     text.erase(0, begin);
   }
-  std::size_t match(std::size_t begin, std::size_t size) {
-    UErrorCode status = U_ZERO_ERROR;
-    const auto from = static_cast<std::int64_t>(begin);
-    matcher->region(from, from + static_cast<std::int64_t>(size), status);
-    const bool matches = matcher->lookingAt(status);
-    const std::int64_t end = matches ? matcher->end64(status) : from;
-    check(status);
-    FILIGREE_CHECK(end > from, "a pre-tokenizer's expression does not match everywhere");
-    return static_cast<std::size_t>(end - from);
+  void hand_over(std::u16string_view part, WordSink& sink) {
+    if (part.empty()) return;
+    assign_utf8(part, word);
+    sink.word(word);
   }
 
+  // The first match of text [from, to), or an empty one at its end.
+  struct Match {
+    std::size_t begin, end;
+  };
+  Match find(std::size_t from, std::size_t to) {
+    UErrorCode status = U_ZERO_ERROR;
+    matcher->region(static_cast<std::int64_t>(from), static_cast<std::int64_t>(to), status);
+    Match match{to, to};
+    if (matcher->find(status))
+      match = {static_cast<std::size_t>(matcher->start64(status)),
+               static_cast<std::size_t>(matcher->end64(status))};
+    if (status == U_REGEX_TIME_OUT || status == U_REGEX_STACK_OVERFLOW)
+      pattern.fail("takes too long to match a text: it tries too many ways");
+    check(status);
+    if (match.begin == match.end && match.end != to)
+      pattern.fail("matches nothing at all in a text; it must match words");
+    return match;
+  }
+
+  const SplitPattern::Compiled& pattern;
+  bool normalises;
   std::unique_ptr<icu::RegexMatcher> matcher;
   std::u16string raw;     // not normalised yet
   std::u16string text;    // not cut yet
   std::size_t retry = 0;  // how much of it must be there before it is looked at again
   std::string word;
-  bool normalises = false;
 };
 
 PatternSplitter::PatternSplitter(const SplitPattern& pattern, bool normalises)
-    : state_(std::make_unique<State>(*pattern.compiled_->pattern)) {
-  state_->normalises = normalises;
-}
+    : state_(std::make_unique<State>(*pattern.compiled_, normalises)) {}
 PatternSplitter::~PatternSplitter() = default;
 
 void PatternSplitter::push(std::string_view part, WordSink& sink) {

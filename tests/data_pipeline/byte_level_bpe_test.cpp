@@ -20,7 +20,7 @@ using test::kSplitPatterns;
 using test::mentions;
 using test::user_error;
 
-class ByteLevelBpe : public test::ScratchTest {
+class ByteLevelBpe : public testing::FolderTest {
  protected:
   Tokenizer load(const json& file, const json& config = {{"eos_token", "<|end|>"}}) const {
     write("tokenizer_config.json", config.dump());
@@ -258,26 +258,31 @@ TEST_F(ByteLevelBpe, TheEndOfADocumentIsWhatTheNeighboursSay) {
   file["added_tokens"].push_back({{"id", 257}, {"content", "<|turn|>"}, {"special", true}});
   EXPECT_EQ(load(file).end_of_document(), 256);
   EXPECT_EQ(load(file, {{"eos_token", {{"content", "<|turn|>"}}}}).end_of_document(), 257);
-  write("config.json", json{{"eos_token_id", 256}}.dump());
-  EXPECT_EQ(load(file, json::object()).end_of_document(), 256);
   write("generation_config.json", json{{"eos_token_id", {257, 256}}}.dump());
-  EXPECT_EQ(load(file, json::object()).end_of_document(), 257);
-  EXPECT_EQ(load(file).end_of_document(), 256);  // tokenizer_config.json comes first
-  write("generation_config.json", json{{"eos_token_id", 99}}.dump());
-  EXPECT_TRUE(
-      mentions(refusal(file, json::object()), {"generation_config.json", "no special token"}));
-  std::filesystem::remove(folder_ / "generation_config.json");
-  std::filesystem::remove(folder_ / "config.json");
+  EXPECT_EQ(load(file).end_of_document(), 257);  // tokenizer_config.json comes last
+  write("config.json", json{{"eos_token_id", 256}}.dump());
+  EXPECT_EQ(load(file).end_of_document(), 256);
+  write("config.json", json{{"eos_token_id", nullptr}}.dump());
+  EXPECT_EQ(load(file).end_of_document(), 257);
+  for (const json& wrong : {json(99), json(258), json(-1), json("<|end|>"), json(1.5)}) {
+    write("config.json", json{{"eos_token_id", wrong}}.dump());
+    EXPECT_TRUE(mentions(refusal(file), {"tokenizer.json", "config.json", "allowed"})) << wrong;
+  }
+  write("config.json", "{");
+  EXPECT_TRUE(mentions(refusal(file), {"config.json", "no JSON"}));
+  write("config.json", "{}");
+  write("generation_config.json", "[]");
   EXPECT_TRUE(
       mentions(refusal(file, json::object()), {"tokenizer.json", "which of its tokens ends"}));
-  EXPECT_TRUE(mentions(refusal(file, {{"eos_token", "!"}}), {"no special token"}));
+  EXPECT_TRUE(mentions(refusal(file, {{"eos_token", "!"}}), {"special"}));
 }
 
 // What a run keeps is one file, in which the end of a document stands and the original can be
 // found.
 TEST_F(ByteLevelBpe, TheBytesAreAFileOfTheirOwn) {
   const std::string original = byte_level_json({"a b"}).dump(2);
-  write("tokenizer_config.json", json{{"eos_token", "<|end|>"}, {"chat_template", "a,\nb"}}.dump());
+  const std::string config = "{\"eos_token\": \"<|end|>\",\n \"chat_template\": \"a,\\nb\"}\n";
+  write("tokenizer_config.json", config);
   const Tokenizer tokenizer = Tokenizer::load(write("tokenizer.json", original));
   const Tokenizer alone = Tokenizer::load(write("elsewhere/tokenizer.model", tokenizer.bytes()));
   EXPECT_EQ(alone.hash(), tokenizer.hash());
@@ -285,8 +290,7 @@ TEST_F(ByteLevelBpe, TheBytesAreAFileOfTheirOwn) {
   EXPECT_EQ(alone.end_of_document(), tokenizer.end_of_document());
   EXPECT_EQ(alone.encode("abba"), tokenizer.encode("abba"));
   EXPECT_EQ(without_end_of_document(tokenizer.bytes()), original);
-  EXPECT_EQ(parse_byte_level_bpe(tokenizer.bytes(), "test").tokenizer_config["chat_template"],
-            "a,\nb");
+  EXPECT_EQ(parse_byte_level_bpe(tokenizer.bytes(), "test").tokenizer_config, config);
   EXPECT_EQ(json::parse(tokenizer.bytes())["filigree"]["end_of_document"], 257);
 }
 
@@ -298,7 +302,7 @@ TEST_F(ByteLevelBpe, WhatIsNotUsedByTheseModelsIsRefusedByName) {
   };
   const json split = byte_level_json({}, {}, "qwen2")["pre_tokenizer"];
   json other_pattern = split, joined = split, both_cut = split, prefix = split, three = split;
-  other_pattern["pretokenizers"][0]["pattern"]["Regex"] = "\\s+";
+  other_pattern["pretokenizers"][0]["pattern"]["Regex"] = "\\w+|.";
   joined["pretokenizers"][0]["behavior"] = "MergedWithNext";
   both_cut["pretokenizers"][1]["use_regex"] = true;
   prefix["pretokenizers"][1]["add_prefix_space"] = true;
@@ -320,7 +324,7 @@ TEST_F(ByteLevelBpe, WhatIsNotUsedByTheseModelsIsRefusedByName) {
       {"/pre_tokenizer",
        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}},
        {"pre_tokenizer.use_regex"}},
-      {"/pre_tokenizer", other_pattern, {"pretokenizers[0].pattern.Regex", "Llama 3"}},
+      {"/pre_tokenizer", other_pattern, {"pretokenizers[0].pattern.Regex", "without \\w"}},
       {"/pre_tokenizer", joined, {"pretokenizers[0].behavior", "MergedWithNext", "Isolated"}},
       {"/pre_tokenizer", both_cut, {"pretokenizers[1].use_regex"}},
       {"/pre_tokenizer", prefix, {"pretokenizers[1].add_prefix_space"}},

@@ -8,7 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data_pipeline/byte_level_bpe_file.hpp"
+#include "data_pipeline/tokenizers/byte_names.hpp"
 
 namespace filigree::test {
 
