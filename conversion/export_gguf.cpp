@@ -4,9 +4,9 @@
 #include <system_error>
 
 #include "conversion/gguf.hpp"
+#include "conversion/gguf_tokenizer.hpp"
 #include "conversion/model_description.hpp"
 #include "conversion/model_weights.hpp"
-#include "conversion/sentencepiece_model.hpp"
 #include "runtime/storage/output_file.hpp"
 
 namespace filigree {
@@ -104,42 +104,6 @@ void describe(const ModelConfig& c, std::string_view architecture, DType dtype,
     writer.add(key(".rope.scaling.type"), std::string_view("linear"));
     writer.add(key(".rope.scaling.factor"), static_cast<float>(c.rope_factor));
   }
-}
-
-void describe_tokenizer(const Tokenizer& tokenizer, std::int64_t vocabulary, GgufWriter& writer) {
-  const SentencePieceModel model =
-      parse_sentencepiece_model(tokenizer.bytes(), "the run's tokenizer");
-  if (model.algorithm != SentencePieceAlgorithm::bpe)
-    throw UserError(
-        "--to gguf: the run's tokenizer is no SentencePiece BPE model, which is the kind that GGUF "
-        "files of llama hold; --to huggingface takes unigram models too");
-  std::vector<std::string> tokens;
-  std::vector<float> scores;
-  std::vector<std::int32_t> types;
-  std::int64_t unknown = 0;
-  for (const SentencePiece& piece : model.pieces) {
-    if (piece.type == PieceType::unknown) unknown = std::ssize(tokens);
-    tokens.push_back(piece.text);
-    scores.push_back(piece.score);
-    types.push_back(static_cast<std::int32_t>(piece.type));  // the same numbers
-  }
-  while (std::ssize(tokens) < vocabulary) {  // rows of the embedding that no token has
-    tokens.push_back(str("[PAD", tokens.size(), "]"));
-    scores.push_back(0.0f);
-    types.push_back(static_cast<std::int32_t>(PieceType::unused));
-  }
-  const auto end = static_cast<std::uint32_t>(tokenizer.end_of_document());
-  writer.add("tokenizer.ggml.model", std::string_view("llama"));
-  writer.add("tokenizer.ggml.tokens", std::span<const std::string>(tokens));
-  writer.add("tokenizer.ggml.scores", std::span<const float>(scores));
-  writer.add("tokenizer.ggml.token_type", std::span<const std::int32_t>(types));
-  // A text begins after the end of another one, as in training.
-  writer.add("tokenizer.ggml.bos_token_id", end);
-  writer.add("tokenizer.ggml.eos_token_id", end);
-  writer.add("tokenizer.ggml.unknown_token_id", static_cast<std::uint32_t>(unknown));
-  writer.add("tokenizer.ggml.add_bos_token", true);
-  writer.add("tokenizer.ggml.add_eos_token", false);
-  writer.add("tokenizer.ggml.add_space_prefix", false);
 }
 
 Architecture checked_architecture(const ModelConfig& config) {

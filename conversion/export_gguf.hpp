@@ -24,7 +24,7 @@ struct GgufExport {
 };
 
 // Writes `file` with model and tokenizer, whole or not at all. Dense models only. Throws UserError
-// for others, for a tokenizer that is no SentencePiece BPE, and when the file exists.
+// for others, for a tokenizer that describe_tokenizer refuses, and when the file exists.
 GgufExport export_gguf(const RunSource& run, const std::filesystem::path& file,
                        const GgufExportOptions& options);
 

@@ -70,7 +70,7 @@ HuggingFaceExport export_hugging_face(const RunSource& run, const std::filesyste
                         config.mechanism, ", which has no gates; leave the option out"));
   OutputFolder output(folder, options.overwrite, kExportMarker);
   const std::filesystem::path& path = output.path();
-  const SpecialIds ids{run.tokenizer.end_of_document(), run.tokenizer.end_of_document()};
+  const SpecialIds ids = special_ids(run.tokenizer);
   const ModelConfig described = options.gates_separate ? dense(config) : config;
 
   HuggingFaceExport result;

@@ -8,6 +8,7 @@
 #include "conversion/model_description.hpp"
 #include "conversion/model_weights.hpp"
 #include "conversion/sentencepiece_model.hpp"
+#include "data_pipeline/byte_level_bpe_file.hpp"
 #include "data_pipeline/tokenizer.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/storage/output_folder.hpp"
@@ -39,18 +40,23 @@ struct TakenTokenizer {
   bool prefix_dropped = false;
 };
 
-TakenTokenizer take_tokenizer(const fs::path& folder, const HuggingFaceImportOptions& options) {
-  const fs::path file = options.tokenizer.empty() ? folder / "tokenizer.model" : options.tokenizer;
+fs::path tokenizer_file(const fs::path& folder, const HuggingFaceImportOptions& options) {
   std::error_code error;
-  if (!fs::is_regular_file(file, error))
-    throw UserError(
-        options.tokenizer.empty()
-            ? str("--input ", folder.string(),
-                  ": there is no tokenizer.model, and tokenizer.json alone is not read: Filigree "
-                  "encodes text with SentencePiece models only. Give one whose ids are the model's "
-                  "with --tokenizer FILE")
-            : str("--tokenizer ", file.string(), ": there is no such file"));
+  if (!options.tokenizer.empty()) {
+    if (fs::is_regular_file(options.tokenizer, error)) return options.tokenizer;
+    throw UserError(str("--tokenizer ", options.tokenizer.string(), ": there is no such file"));
+  }
+  for (const char* name : {"tokenizer.model", "tokenizer.json"})
+    if (fs::is_regular_file(folder / name, error)) return folder / name;
+  throw UserError(str("--input ", folder.string(),
+                      ": there is neither a tokenizer.model nor a tokenizer.json; give one whose "
+                      "ids are the model's with --tokenizer FILE"));
+}
+
+TakenTokenizer take_tokenizer(const fs::path& folder, const HuggingFaceImportOptions& options) {
+  const fs::path file = tokenizer_file(folder, options);
   std::string bytes = read_file(file);
+  if (is_tokenizer_json(bytes)) return {Tokenizer::load(file)};
   const bool prefix = parse_sentencepiece_model(bytes, file.string()).adds_dummy_prefix;
   if (prefix) bytes = without_dummy_prefix(bytes);
   return {Tokenizer::from_bytes(std::move(bytes), file.string()), prefix};

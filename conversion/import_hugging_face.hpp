@@ -12,8 +12,10 @@
 namespace filigree {
 
 struct HuggingFaceImportOptions {
-  std::filesystem::path tokenizer;  // a SentencePiece model; empty: the folder's tokenizer.model
-  std::int64_t sequence = 0;        // longest sequence of the run; 0: that of the model
+  // A SentencePiece model or a byte-level tokenizer.json; empty: the folder's tokenizer.model, or
+  // where it has none its tokenizer.json.
+  std::filesystem::path tokenizer;
+  std::int64_t sequence = 0;  // longest sequence of the run; 0: that of the model
   bool overwrite = false;
   ConversionProgress progress = {};
 };
@@ -31,7 +33,8 @@ struct ConfigText {
 
 // Writes run folder `run`, which appears whole or not at all: config.cfg, tokenizer.model and the
 // checkpoint of step 0, weights in f32. Throws UserError naming what Filigree does not compute, a
-// tensor that is missing, too much or of another shape, or a folder without a SentencePiece model.
+// tensor that is missing, too much or of another shape, or a folder without a tokenizer that
+// Tokenizer takes.
 HuggingFaceImport import_hugging_face(const std::filesystem::path& folder,
                                       const std::filesystem::path& run,
                                       const HuggingFaceImportOptions& options,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "conversion/sentencepiece_model.hpp"
+#include "data_pipeline/byte_level_bpe_file.hpp"
 #include "runtime/core/error.hpp"
 #include "runtime/storage/atomic_file.hpp"
 
@@ -157,24 +158,60 @@ ordered_json tokenizer_json(const Tokenizer& tokenizer) {
           {"model", algorithm_of(model)}};
 }
 
-void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
-                           std::int64_t sequence) {
+namespace {
+
+void write_json(const std::filesystem::path& file, const ordered_json& json, int indent = 2) {
+  write_file_atomically(file, json.dump(indent) + "\n");
+}
+
+ordered_json general_settings(std::int64_t sequence) {
+  return {{"tokenizer_class", "PreTrainedTokenizerFast"},
+          {"model_max_length", sequence},
+          {"model_input_names", {"input_ids", "attention_mask"}},
+          {"clean_up_tokenization_spaces", false}};
+}
+
+void write_sentencepiece_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                               std::int64_t sequence) {
   const SentencePieceModel model = model_of(tokenizer);
   const std::string end = piece_text(model, tokenizer.end_of_document());
   const ordered_json special = {
       {"bos_token", end}, {"eos_token", end}, {"unk_token", piece_text(model, unknown_id(model))}};
-  ordered_json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                         {"model_max_length", sequence},
-                         {"model_input_names", {"input_ids", "attention_mask"}},
-                         {"clean_up_tokenization_spaces", false}};
+  ordered_json config = general_settings(sequence);
   config.update(special);
-  const auto write = [&](const char* name, const ordered_json& json, int indent) {
-    write_file_atomically(folder / name, json.dump(indent) + "\n");
-  };
-  write("tokenizer.json", tokenizer_json(tokenizer), 1);
-  write("tokenizer_config.json", config, 2);
-  write("special_tokens_map.json", special, 2);
+  write_json(folder / "tokenizer.json", tokenizer_json(tokenizer), 1);
+  write_json(folder / "tokenizer_config.json", config);
+  write_json(folder / "special_tokens_map.json", special);
   write_file_atomically(folder / "tokenizer.model", tokenizer.bytes());
+}
+
+ByteLevelBpeFile byte_level_file(const Tokenizer& tokenizer) {
+  return parse_byte_level_bpe(tokenizer.bytes(), "of the run");
+}
+
+void write_byte_level_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                            std::int64_t sequence) {
+  write_file_atomically(folder / "tokenizer.json", without_end_of_document(tokenizer.bytes()));
+  const std::string given = byte_level_file(tokenizer).tokenizer_config;
+  if (!given.empty()) return write_file_atomically(folder / "tokenizer_config.json", given);
+  ordered_json config = general_settings(sequence);
+  config["eos_token"] = tokenizer.piece(tokenizer.end_of_document());
+  write_json(folder / "tokenizer_config.json", config);
+}
+
+}  // namespace
+
+void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                           std::int64_t sequence) {
+  const bool byte_level = is_tokenizer_json(tokenizer.bytes());
+  (byte_level ? write_byte_level_files : write_sentencepiece_files)(folder, tokenizer, sequence);
+}
+
+SpecialIds special_ids(const Tokenizer& tokenizer) {
+  const std::int64_t end = tokenizer.end_of_document();
+  if (!is_tokenizer_json(tokenizer.bytes())) return {end, end};
+  const ByteLevelBpeFile file = byte_level_file(tokenizer);
+  return {id_of_token(file, token_setting(file, "bos_token")).value_or(end), end};
 }
 
 }  // namespace filigree

@@ -1,4 +1,4 @@
-// A SentencePiece tokenizer as the files that `transformers` and `tokenizers` load.
+// A tokenizer as the files that `transformers` and `tokenizers` load.
 #pragma once
 
 #include <cstdint>
@@ -7,20 +7,28 @@
 
 #include <nlohmann/json.hpp>
 
+#include "conversion/model_description.hpp"
 #include "data_pipeline/tokenizer.hpp"
 
 namespace filigree {
 
-// tokenizer.json (tokenizers' own format): BPE or unigram with byte fallback, which gives any text
-// the ids of Tokenizer::encode. Two kinds of text differ: the spelling of a control token ("</s>"),
-// which is that token there and plain text here, and U+2581, which is a space there. Where special
-// tokens are asked for, which is the default, a text begins with the end of a document, as in
-// training and `filigree generate`. Throws UserError for models of whole words or characters.
+// tokenizer.json (tokenizers' own format) of a SentencePiece tokenizer: BPE or unigram with byte
+// fallback, which gives any text the ids of Tokenizer::encode. Two kinds of text differ: the
+// spelling of a control token ("</s>"), which is that token there and plain text here, and U+2581,
+// which is a space there. Where special tokens are asked for, which is the default, a text begins
+// with the end of a document, as in training and `filigree generate`. Throws UserError for models
+// of whole words or characters.
 nlohmann::ordered_json tokenizer_json(const Tokenizer& tokenizer);
 
-// tokenizer.json, tokenizer_config.json, special_tokens_map.json, and the model itself as
-// tokenizer.model. sequence: the longest sequence that the model was trained on.
+// Of a SentencePiece tokenizer: tokenizer.json, tokenizer_config.json, special_tokens_map.json, and
+// the model itself as tokenizer.model. Of a byte-level one the tokenizer.json and
+// tokenizer_config.json that it came from, byte for byte (of the latter a short one, where there
+// was none). sequence: the longest sequence that the model was trained on.
 void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                            std::int64_t sequence);
+
+// What a text begins with and ends with: the end of a document, and where the tokenizer_config.json
+// of a byte-level tokenizer names another bos_token, that one before it.
+SpecialIds special_ids(const Tokenizer& tokenizer);
 
 }  // namespace filigree

@@ -286,6 +286,11 @@ ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::strin
   return file;
 }
 
+json token_setting(const ByteLevelBpeFile& file, const std::string& key) {
+  const json values = json::parse(file.tokenizer_config, nullptr, false);
+  return values.is_object() ? values.value(key, json()) : json();
+}
+
 std::optional<std::int32_t> id_of_token(const ByteLevelBpeFile& file, const json& token) {
   const json name = token.is_object() ? token.value("content", json()) : token;
   for (std::size_t id = 0; id < file.pieces.size(); ++id)

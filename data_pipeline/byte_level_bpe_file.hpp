@@ -64,8 +64,10 @@ std::string without_end_of_document(const std::string& bytes);  // the original,
 // padding and post_processor, which add to a text's own ids, are not looked at.
 ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::string& origin);
 
-// The id of what a tokenizer_config.json calls its bos_token or eos_token: a text, or an object
-// with its content.
+// What its tokenizer_config says under `key`, or null.
+nlohmann::json token_setting(const ByteLevelBpeFile& file, const std::string& key);
+// The id of a token as bos_token and eos_token give it there: a text, or an object with its
+// content.
 std::optional<std::int32_t> id_of_token(const ByteLevelBpeFile& file, const nlohmann::json& token);
 
 }  // namespace filigree

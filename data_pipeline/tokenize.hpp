@@ -17,7 +17,7 @@ struct TokenizeOptions {
   std::vector<std::string> inputs;  // files, folders; "-" is standard input, as plain text
   std::filesystem::path output;     // must not exist or be empty
   bool overwrite = false;           // ... or be a folder of shards, which is replaced
-  std::filesystem::path tokenizer;  // a SentencePiece model; empty: train one
+  std::filesystem::path tokenizer;  // what Tokenizer::load takes; empty: train one
   TokenizerTrainer::Options training;
   std::vector<std::string> extensions{".txt", ".rst", ".md", ".jsonl"};  // taken from folders
   ImportOptions import;

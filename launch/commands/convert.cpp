@@ -50,8 +50,9 @@ void add_options(Options& options, ConvertArguments& arguments) {
   options.add("overwrite", &arguments.overwrite,
               {.description = "replace what an earlier conversion has written"});
   options.add("tokenizer", &arguments.tokenizer,
-              {.description = "SentencePiece model for an import; default: the folder's "
-                              "tokenizer.model",
+              {.description = "for an import, a SentencePiece model or a byte-level "
+                              "tokenizer.json; default: the folder's tokenizer.model, or else its "
+                              "tokenizer.json",
                .unit = "FILE"});
   options.add("sequence", &arguments.sequence,
               {.description = "longest sequence of an imported run; 0: the model's",

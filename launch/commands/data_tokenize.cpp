@@ -1,5 +1,6 @@
 #include "launch/commands/data_tokenize.hpp"
 
+#include <algorithm>
 #include <iomanip>
 #include <sstream>
 
@@ -58,7 +59,9 @@ void register_outputs(Options& options, Flags& flags, TokenizeOptions& values) {
       {.description = "size of the tokenizer to train", .unit = "ids", .min = 260, .max = 1 << 20});
   options.add(
       "tokenizer", &flags.tokenizer,
-      {.description = "SentencePiece model to use instead of training one", .unit = "FILE"});
+      {.description = "SentencePiece model or byte-level tokenizer.json to use instead of training "
+                      "one",
+       .unit = "FILE"});
   options.add("sample", &flags.sample_mib,
               {.description = "most text to train the tokenizer on, taken evenly",
                .unit = "MiB",
@@ -102,6 +105,12 @@ std::string percent(std::int64_t part, std::int64_t whole) {
              " %");
 }
 
+std::string speed_text(std::int64_t bytes, double seconds) {
+  return bytes_text(
+             static_cast<std::int64_t>(static_cast<double>(bytes) / std::max(seconds, 1e-3))) +
+         "/s";
+}
+
 std::string summary(const TokenizeReport& report, const std::string& output) {
   std::ostringstream out;
   out << "Read       " << count_text(report.documents) << " documents in "
@@ -121,7 +130,9 @@ std::string summary(const TokenizeReport& report, const std::string& output) {
     out << "given";
   }
   out << "\nTokens     " << count_text(report.tokens) << " in "
-      << duration_text(report.encode_seconds) << ", " << std::fixed << std::setprecision(2)
+      << duration_text(report.encode_seconds) << " ("
+      << speed_text(report.text_bytes, report.encode_seconds) << "), " << std::fixed
+      << std::setprecision(2)
       << static_cast<double>(report.text_bytes) / static_cast<double>(report.tokens)
       << " bytes/token, unknown " << percent(report.unknown_tokens, report.tokens)
       << ", single bytes " << percent(report.byte_tokens, report.tokens) << "\n";

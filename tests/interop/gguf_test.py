@@ -6,16 +6,9 @@ import gguf
 import numpy
 import torch
 import transformers
+from gguf_fields import number_of, text_of, texts_of
 from interop_harness import SEQUENCE, InteropTest
 from safetensors.torch import load_file
-
-
-def text_of(field):
-    return bytes(field.parts[field.data[0]]).decode()
-
-
-def number_of(field):
-    return field.parts[field.data[0]][0]
 
 
 class GgufFiles(InteropTest):
@@ -34,8 +27,7 @@ class GgufFiles(InteropTest):
         for key, value in expected.items():
             self.assertEqual(number_of(fields[f"llama.{key}"]), value, key)
         self.assertAlmostEqual(number_of(fields["llama.attention.layer_norm_rms_epsilon"]), 2e-5, delta=1e-9)
-        tokens = fields["tokenizer.ggml.tokens"]
-        pieces = [bytes(tokens.parts[at]).decode() for at in tokens.data]
+        pieces = texts_of(fields["tokenizer.ggml.tokens"])
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.exported("run"))
         self.assertEqual(pieces, tokenizer.convert_ids_to_tokens(range(400)))
         self.assertEqual(number_of(fields["tokenizer.ggml.bos_token_id"]), tokenizer.bos_token_id)
