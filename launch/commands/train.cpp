@@ -1,15 +1,27 @@
 #include "launch/commands/train.hpp"
 
+#include <filesystem>
+
 #include "launch/commands/world.hpp"
 #include "launch/device.hpp"
 #include "launch/process.hpp"
 #include "launch/run_config.hpp"
 #include "runtime/training/agreement.hpp"
+#include "runtime/training/run_directory.hpp"
 #include "runtime/training/stop_signal.hpp"
 #include "runtime/training/trainer.hpp"
 
 namespace filigree {
 namespace {
+
+// What `convert --from` makes holds weights, and nothing of a training to go on with.
+void require_trained(const std::string& run) {
+  if (std::filesystem::exists(RunDirectory::open(run).metrics_file())) return;
+  throw UserError(str("--resume ", run,
+                      ": nothing was trained there yet, so there is no optimizer and no data to go "
+                      "on with; start a run on its weights: filigree train --config ",
+                      run, "/config.cfg --train.init_from ", run, " --data.path SHARDS --run NEW"));
+}
 
 int train_on_ranks(const RunArguments& arguments, const RankEnvironment& environment) {
   const StopSignal stop;
@@ -36,6 +48,7 @@ int train_on_ranks(const RunArguments& arguments, const RankEnvironment& environ
 int run(const std::vector<std::string>& words) {
   const auto arguments = parse_run_arguments(train_command(), words);
   if (!arguments) return exit_code::kOk;
+  if (!arguments->resume.empty()) require_trained(arguments->resume);
   return run_in_world(
       arguments->config.train.collective_timeout,
       [&](const RankEnvironment& environment) { return train_on_ranks(*arguments, environment); });

@@ -1,5 +1,5 @@
-"""Models with byte-level tokenizers as Llama 3, Qwen2, GPT-2 and Mistral Nemo have them, small: trained here by the
-tokenizers package, with the expressions of the originals."""
+"""Models with byte-level tokenizers as Llama 3, Qwen2, GPT-2 and Mistral Nemo have them, and of another kind, small: trained
+here by the tokenizers package, with the expressions of the originals."""
 import json
 import random
 import sys
@@ -17,10 +17,13 @@ WORDS = {
     "nemo": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
             r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
             r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "gaps": r"\p{Lu}?\p{Ll}++(?!\p{Lu})|\p{N}{2}|[\r\n]{1,3}",  # what lies between matches are words too
 }
 SPECIAL = {"llama3": ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"], "qwen2": ["<|endoftext|>", "<|im_end|>"],
-           "gpt2": ["<|endoftext|>"], "nemo": ["<unk>", "<s>", "</s>"]}
-END = {"llama3": "<|end_of_text|>", "qwen2": "<|endoftext|>", "gpt2": "<|endoftext|>", "nemo": "</s>"}
+           "gpt2": ["<|endoftext|>"], "nemo": ["<|unk|>", "<|s|>", "<|/s|>"],
+           "gaps": ["<|end|>"]}
+END = {"llama3": "<|end_of_text|>", "qwen2": "<|endoftext|>", "gpt2": "<|endoftext|>", "nemo": "<|/s|>",
+       "gaps": "<|end|>"}
 LITERAL = {"qwen2": ["<think>", "</think>", "<tool_call>"]}
 FORMS = list(SPECIAL)
 VOCABULARY = 700

@@ -105,6 +105,13 @@ class Conversion(ModelTest):
         self.succeed("convert", "--from-run", "imported", "--to", "gguf", "--output", "model.gguf", "--verify")
         self.assertEqual((self.folder / "model.gguf").read_bytes()[:8], b"GGUF\3\0\0\0")
 
+    def test_it_is_not_resumed_but_started_from(self):
+        self.import_model()
+        for more in [], ["--data.path", "shards"]:
+            lines = self.refuse("train", "--resume", "imported", *more)
+            self.assertEqual(len(lines), 1, lines)
+            self.assertIn("--train.init_from imported", lines[0])
+
     def refused(self, *words):
         """The import is refused with these words, and leaves nothing behind."""
         before = sorted(path.name for path in self.folder.iterdir())
