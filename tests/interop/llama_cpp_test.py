@@ -4,6 +4,7 @@ Skipped without llama-cpp-python, which is compiled where it is installed: minut
 import importlib.util
 import json
 import sys
+import unicodedata
 import unittest
 
 if importlib.util.find_spec("llama_cpp") is None:
@@ -12,6 +13,7 @@ if importlib.util.find_spec("llama_cpp") is None:
 
 import llama_cpp  # noqa: E402
 import torch  # noqa: E402
+from byte_level_models import TRICKY, make_model  # noqa: E402
 from interop_harness import SEQUENCE, InteropTest  # noqa: E402
 
 MODELS = {
@@ -57,17 +59,35 @@ class LlamaCpp(InteropTest):
                 self.assertEqual(prompt + model.detokenize(continuation, prev_tokens=begin).decode(), ours[:-1])
                 model.close()
 
+    def assert_same_ids(self, run, model, text):
+        (self.folder / "text.txt").write_text(text)
+        self.succeed("score", "--from-run", run, "--input", "text.txt", "--output", "scores.jsonl")
+        ours = [json.loads(row)["id"] for row in (self.folder / "scores.jsonl").read_text().splitlines()]
+        theirs = model.tokenize(text.encode(), add_bos=False, special=False)
+        self.assertEqual(theirs, ours, repr(text))
+        self.assertEqual(model.detokenize(ours, prev_tokens=[model.token_bos()]).decode(), text)
+
     def test_ids_are_the_same(self):
         self.trained("run", steps=2)
         model = self.taken("run")
         for text in TEXTS:
-            (self.folder / "text.txt").write_text(text)
-            self.succeed("score", "--from-run", "run", "--input", "text.txt", "--output", "scores.jsonl")
-            ours = [json.loads(row)["id"] for row in (self.folder / "scores.jsonl").read_text().splitlines()]
-            theirs = model.tokenize(text.encode(), add_bos=True, special=False)
-            self.assertEqual(theirs, [model.token_bos()] + ours, repr(text))
-            self.assertEqual(model.detokenize(ours, prev_tokens=theirs[:1]).decode(), text)
+            self.assert_same_ids("run", model, text)
+        self.assertEqual(model.tokenize(b"a", add_bos=True)[0], model.token_bos())
         model.close()
+
+    def test_ids_of_byte_level_tokenizers_are_the_same(self):
+        """It does not compose characters as Qwen2's does (NFC), and knows no long s among contractions."""
+        prose = "".join(path.read_text() for path in sorted((self.folder / "text").iterdir()))
+        for form in ["llama3", "qwen2", "gpt2"]:
+            with self.subTest(form):
+                make_model(self.folder / form, form, [prose] + TRICKY)
+                run = f"{form}_run"
+                self.succeed("convert", "--from", "huggingface", "--input", form, "--output", run)
+                model = self.taken(run)
+                for text in TEXTS + [prose[:5000]] + [" ".join(TRICKY[:10]), " I'm we'LL they'Ve 'S ''s don'"]:
+                    if unicodedata.is_normalized("NFC", text):
+                        self.assert_same_ids(run, model, text)
+                model.close()
 
 
 if __name__ == "__main__":
