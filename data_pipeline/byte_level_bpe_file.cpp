@@ -33,7 +33,8 @@ std::string split_expression(const JsonField& field) {
   field["invert"].allow({nullptr, false});
   const JsonField expression = field["pattern"]["Regex"];
   if (const std::string_view part = unsupported_part(expression.text()); !part.empty())
-    expression.refuse("expressions of the kind that GPT-2, Llama 3 and Qwen2 have, without ", part);
+    expression.refuse("expressions of the kind that GPT-2, Llama 3 and Qwen2 have, without ",
+                      json(part).dump());
   return expression.text();
 }
 

@@ -302,7 +302,7 @@ TEST_F(ByteLevelBpe, WhatIsNotUsedByTheseModelsIsRefusedByName) {
   };
   const json split = byte_level_json({}, {}, "qwen2")["pre_tokenizer"];
   json other_pattern = split, joined = split, both_cut = split, prefix = split, three = split;
-  other_pattern["pretokenizers"][0]["pattern"]["Regex"] = "\\w+|.";
+  other_pattern["pretokenizers"][0]["pattern"]["Regex"] = "a|.\n";
   joined["pretokenizers"][0]["behavior"] = "MergedWithNext";
   both_cut["pretokenizers"][1]["use_regex"] = true;
   prefix["pretokenizers"][1]["add_prefix_space"] = true;
@@ -324,7 +324,7 @@ TEST_F(ByteLevelBpe, WhatIsNotUsedByTheseModelsIsRefusedByName) {
       {"/pre_tokenizer",
        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}},
        {"pre_tokenizer.use_regex"}},
-      {"/pre_tokenizer", other_pattern, {"pretokenizers[0].pattern.Regex", "without \\w"}},
+      {"/pre_tokenizer", other_pattern, {"pretokenizers[0].pattern.Regex", "without \".\\n\""}},
       {"/pre_tokenizer", joined, {"pretokenizers[0].behavior", "MergedWithNext", "Isolated"}},
       {"/pre_tokenizer", both_cut, {"pretokenizers[1].use_regex"}},
       {"/pre_tokenizer", prefix, {"pretokenizers[1].add_prefix_space"}},
