@@ -1,7 +1,6 @@
 #include "data_pipeline/byte_level_bpe_file.hpp"
 
 #include <initializer_list>
-#include <set>
 #include <system_error>
 #include <unordered_map>
 #include <unordered_set>
@@ -97,6 +96,7 @@ class ModelReader {
 
   void read_vocabulary(const JsonField& vocabulary) {
     file_.pieces.resize(count_pieces(vocabulary));
+    ids_.reserve(file_.pieces.size());
     for (const auto& [name, value] : vocabulary.object()) {
       const JsonField field = vocabulary[name];
       if (name.empty()) vocabulary.refuse("names that are not empty");
@@ -167,14 +167,15 @@ class ModelReader {
   }
 
   void read_merges(const JsonField& merges) {
-    std::set<std::pair<std::int32_t, std::int32_t>> seen;
+    std::unordered_set<std::uint64_t> seen;
+    seen.reserve(merges.list().size());
     file_.merges.reserve(merges.list().size());
     for (std::size_t i = 0; i < merges.list().size(); ++i) {
       const JsonField field = merges[i];
       const auto [left, right] = halves(field);
       const ByteMerge merge{normal_piece(left, field), normal_piece(right, field),
                             normal_piece(str(left, right), field)};
-      if (!seen.emplace(merge.left, merge.right).second) field.refuse("every merge once");
+      if (!seen.insert(pair_key(merge.left, merge.right)).second) field.refuse("every merge once");
       file_.merges.push_back(merge);
     }
   }

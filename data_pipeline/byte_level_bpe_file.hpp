@@ -32,6 +32,10 @@ struct BytePiece {
 struct ByteMerge {
   std::int32_t left = 0, right = 0, joined = 0;  // ids of normal pieces
 };
+// Both ids in one number.
+inline std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
+  return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+}
 
 struct ByteLevelBpeFile {
   std::vector<BytePiece> pieces;  // by id

@@ -95,10 +95,6 @@ class LiteralSplitter final : public WordSplitter {
   std::string pending_;
 };
 
-std::uint64_t pair_of(std::int32_t left, std::int32_t right) {
-  return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
-}
-
 class ByteLevelBpeTokenizer final : public TokenizerModel {
  public:
   ByteLevelBpeTokenizer(const ByteLevelBpeFile& file, const FileProblem& problem);
@@ -162,6 +158,8 @@ ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file,
                                              const FileProblem& problem)
     : pattern_(file.words, problem), normalises_(file.normalises), literals_(file.pieces) {
   end_of_document_ = file.end_of_document;
+  tokens_.reserve(file.pieces.size());
+  if (file.ignore_merges) whole_words_.reserve(file.pieces.size());
   for (const BytePiece& piece : file.pieces) {
     const auto id = static_cast<std::int32_t>(tokens_.size());
     tokens_.push_back(token_of(piece));
@@ -170,8 +168,9 @@ ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file,
     if (bytes.size() == 1) byte_ids_[static_cast<std::uint8_t>(bytes[0])] = id;
     if (file.ignore_merges) whole_words_.emplace(std::move(bytes), id);
   }
+  merges_.reserve(file.merges.size());
   for (const ByteMerge& merge : file.merges)
-    merges_.emplace(pair_of(merge.left, merge.right),
+    merges_.emplace(pair_key(merge.left, merge.right),
                     Merge{static_cast<std::int32_t>(merges_.size()), merge.joined});
 }
 
@@ -187,7 +186,7 @@ void ByteLevelBpeTokenizer::add_candidate(const std::vector<Symbol>& symbols, st
   const Symbol& left = symbols[static_cast<std::size_t>(place)];
   if (left.after < 0) return;
   const std::int32_t right = symbols[static_cast<std::size_t>(left.after)].id;
-  const auto merge = merges_.find(pair_of(left.id, right));
+  const auto merge = merges_.find(pair_key(left.id, right));
   if (merge != merges_.end())
     candidates.push({merge->second.rank, place, left.id, right, merge->second.joined});
 }

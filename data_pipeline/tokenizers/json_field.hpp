@@ -26,7 +26,7 @@ class JsonField {
   // Null where it is absent, or where this is no object.
   JsonField operator[](const std::string& key) const;
   JsonField operator[](std::size_t index) const {
-    return {(*value_)[index], str(path_, "[", index, "]"), *problem_};
+    return {(*value_)[index], path_ + "[" + std::to_string(index) + "]", *problem_};
   }
   const nlohmann::json& value() const { return *value_; }
 
