@@ -28,9 +28,10 @@ class Tokenizer {
 
   // decode(encode(text)) == text for any valid UTF-8, or == NFC of text where the tokenizer's file
   // asks for NFC (Qwen's do). Control ids are never made from text, not even from their spelling.
+  // Throws UserError when the expression of a tokenizer.json tries too many ways on the text.
   std::vector<std::int32_t> encode(std::string_view text) const;
   // Control ids (begin, end of document) decode to nothing, and so do ids from vocabulary() on,
-  // rows of an embedding that no token has; bytes that do not form a character, as when a
+  // rows of an embedding that no token has; each byte that does not form a character, as when a
   // generation stops inside one, to U+FFFD.
   std::string decode(std::span<const std::int32_t> ids) const;
   // The token as valid UTF-8, for listings: its text, "<0xE2>" for a lone byte, "</s>" for a

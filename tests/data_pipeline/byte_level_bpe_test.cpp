@@ -395,6 +395,8 @@ TEST_F(ByteLevelBpe, FilesOfStrangersDoNoHarm) {
   }
   const std::string ours = bytes.substr(0, bytes.find('\n') + 1);
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(ours, "stranger"); }), {"stranger"}));
+  const std::string large = ours + std::string(std::size_t{1} << 27, ' ');
+  EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(large, "stranger"); }), {"at most"}));
   const std::string deep = ours + "\"x\": " + std::string(100'000, '[');
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(deep, "stranger"); }), {"deep"}));
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes("{}", "stranger"); }),

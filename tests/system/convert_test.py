@@ -53,6 +53,18 @@ def read_safetensors(file):
             for name, entry in header.items()}
 
 
+def byte_level_tokenizer(**model):
+    """A tokenizer.json of 256 bytes (the names are GPT-2's), a merge and two special tokens: less than VOCABULARY."""
+    prints = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+    names = [chr(byte) for byte in prints] + [chr(0x100 + number) for number in range(256 - len(prints))]
+    pieces = {name: number for number, name in enumerate([*names, "Th"])}
+    special = [{"id": len(pieces) + number, "content": content, "special": True}
+               for number, content in enumerate(["<|end|>", "<|begin|>"])]
+    return {"version": "1.0", "added_tokens": special, "normalizer": None, "decoder": {"type": "ByteLevel"},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True},
+            "model": {"type": "BPE", "vocab": pieces, "merges": ["T h"], **model}}
+
+
 class Conversion(ModelTest):
     def setUp(self):
         super().setUp()
@@ -105,6 +117,37 @@ class Conversion(ModelTest):
         self.succeed("convert", "--from-run", "imported", "--to", "gguf", "--output", "model.gguf", "--verify")
         self.assertEqual((self.folder / "model.gguf").read_bytes()[:8], b"GGUF\3\0\0\0")
 
+    def give_byte_level_tokenizer(self, content):
+        (self.model / "tokenizer.model").unlink(missing_ok=True)
+        (self.model / "tokenizer.json").write_text(json.dumps(content, indent=2))
+        (self.model / "tokenizer_config.json").write_text('{"eos_token": "<|end|>",\n  "bos_token": "<|begin|>"}')
+
+    def test_a_byte_level_tokenizer_stays_as_it_is(self):
+        self.give_byte_level_tokenizer(byte_level_tokenizer())
+        self.import_model()
+        self.assertEqual(self.export("imported", "out"), self.tensors)
+        for name in ["tokenizer.json", "tokenizer_config.json"]:
+            self.assertEqual((self.folder / "out" / name).read_bytes(), (self.model / name).read_bytes())
+        config = json.loads((self.folder / "out/config.json").read_text())
+        self.assertEqual((config["vocab_size"], config["eos_token_id"], config["bos_token_id"]), (VOCABULARY, 257, 258))
+        self.succeed("generate", "--from-run", "imported", "--prompt", "The <|end|>", "--max-tokens", "3", "--greedy")
+        self.succeed("convert", "--from-run", "imported", "--to", "gguf", "--output", "model.gguf", "--verify")
+        self.succeed("data", "tokenize", "--tokenizer", "model/tokenizer.json", "--input", "text", "--output", "theirs",
+                     "--document-paragraphs", "3")
+        self.assertEqual(*((self.folder / path / "tokenizer.model").read_bytes() for path in ("imported", "theirs")))
+        self.succeed("eval", "--from-run", "imported", "--data", "theirs")
+
+    def test_tokenizers_that_are_not_taken(self):
+        good = byte_level_tokenizer()
+        for content, words in [(byte_level_tokenizer(byte_fallback=True), ["model.byte_fallback"]),
+                               (byte_level_tokenizer(type="Unigram"), ["model.type", "Unigram"]),
+                               ({**good, "normalizer": {"type": "NFKC"}}, ["normalizer.type", "NFKC"]),
+                               ({**good, "pre_tokenizer": {"type": "Metaspace"}}, ["pre_tokenizer.type", "Metaspace"]),
+                               ({**good, "decoder": {"type": "WordPiece"}}, ["decoder.type", "WordPiece"]),
+                               (byte_level_tokenizer(merges=["T x"]), ["model.merges[0]", "Tx"])]:
+            self.give_byte_level_tokenizer(content)
+            self.refused("model/tokenizer.json", "allowed", *words)
+
     def test_it_is_not_resumed_but_started_from(self):
         self.import_model()
         for more in [], ["--data.path", "shards"]:
@@ -142,7 +185,7 @@ class Conversion(ModelTest):
         self.refused("config.json")
         (self.model / "config.json").write_text(json.dumps(CONFIG))
         (self.model / "tokenizer.model").unlink()
-        self.refused("tokenizer.model", "--tokenizer")
+        self.refused("tokenizer.model", "tokenizer.json", "--tokenizer")
 
     def test_what_exists_is_replaced_only_on_request(self):
         self.import_model()
