@@ -1,8 +1,11 @@
 #include "runtime/training/metrics.hpp"
 
 #include <cmath>
+#include <fstream>
 #include <iomanip>
 #include <sstream>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/error.hpp"
@@ -142,19 +145,18 @@ std::string sparsity_text(const std::vector<LayerStatistics>& layers) {
   return text;
 }
 
-MetricsFile::MetricsFile(const std::filesystem::path& file, std::ios::openmode mode)
-    : path_(file), out_(file, mode) {
-  if (!out_) throw UserError(str("cannot write ", file, "; check permissions and free space"));
-}
+MetricsFile::MetricsFile(PosixFile file, Warn warn)
+    : file_(std::move(file)), warn_(std::move(warn)), end_(file_.size()) {}
 
-MetricsFile MetricsFile::create(const std::filesystem::path& file, const std::string& config_hash) {
-  MetricsFile metrics(file, std::ios::out | std::ios::trunc);
-  metrics.write_line(
-      Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", config_hash}});
+MetricsFile MetricsFile::create(const std::filesystem::path& file, const std::string& config_hash,
+                                Warn warn, FileSystem& system) {
+  MetricsFile metrics(PosixFile::create(file, system), std::move(warn));
+  metrics.append(Json{{"kind", "run"}, {"schema", kMetricsSchema}, {"config_hash", config_hash}});
   return metrics;
 }
 
-MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t step) {
+MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t step, Warn warn,
+                                FileSystem& system) {
   std::ifstream in(file);
   if (!in) throw UserError(str("cannot read ", file, ", which the run to resume should have"));
   std::string kept;
@@ -167,17 +169,31 @@ MetricsFile MetricsFile::resume(const std::filesystem::path& file, std::int64_t 
     kept += line + '\n';
   }
   in.close();
-  write_file_atomically(file, kept);
-  return MetricsFile(file, std::ios::out | std::ios::app);
+  write_file_atomically(file, kept, system);
+  return {PosixFile::open_for_writing(file, system), std::move(warn)};
 }
 
 void MetricsFile::write(const StepReport& report) { write_line(to_json(report)); }
 void MetricsFile::write(const ValidationReport& report) { write_line(to_json(report)); }
 void MetricsFile::write(const CheckpointReport& report) { write_line(to_json(report)); }
 
+void MetricsFile::append(const nlohmann::ordered_json& line) {
+  const std::string text = line.dump() + '\n';
+  file_.write_at(end_, text.data(), std::ssize(text));
+  end_ += std::ssize(text);
+}
+
 void MetricsFile::write_line(const nlohmann::ordered_json& line) {
-  out_ << line.dump() << '\n' << std::flush;
-  if (!out_) throw UserError(str("cannot write ", path_, "; check free space"));
+  try {
+    append(line);
+  } catch (const UserError& error) {
+    std::error_code ignored;  // where a part cannot be cut off, the next line stands in its place
+    std::filesystem::resize_file(file_.path(), static_cast<std::uintmax_t>(end_), ignored);
+    if (++lost_ == 1) warn_(str(error.what(), "; the run goes on without its metrics until then"));
+    return;
+  }
+  if (lost_ > 0) warn_(str(file_.path().string(), " is written again; lines lost: ", lost_));
+  lost_ = 0;
 }
 
 namespace {

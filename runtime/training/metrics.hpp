@@ -3,13 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "layers/sparsity/layer_statistics.hpp"
+#include "runtime/storage/posix_file.hpp"
 
 namespace filigree {
 
@@ -65,26 +66,33 @@ struct CheckpointReport {
 inline constexpr int kMetricsSchema = 1;
 
 // One JSON object per line, `kind` says which: "run" (the first line: schema, configuration hash),
-// "step", "validation", "checkpoint". Values that are not finite are null. Every line is flushed
-// when written.
+// "step", "validation", "checkpoint". Values that are not finite are null. Every line is handed to
+// the system when written. One that it does not take, because the disk is full, is lost and not the
+// run: `warn` is told once, and again when lines are written again.
 class MetricsFile {
  public:
-  // Starts the file. Throws UserError when it cannot be written.
-  static MetricsFile create(const std::filesystem::path& file, const std::string& config_hash);
+  using Warn = std::function<void(const std::string&)>;
+  // Starts the file, which must not exist. Throws UserError when it cannot be written.
+  static MetricsFile create(const std::filesystem::path& file, const std::string& config_hash,
+                            Warn warn, FileSystem& system = posix_file_system());
   // Continues after `step`: lines of later steps and a torn last line, left by a run that died
   // after its last checkpoint, are removed.
-  static MetricsFile resume(const std::filesystem::path& file, std::int64_t step);
+  static MetricsFile resume(const std::filesystem::path& file, std::int64_t step, Warn warn,
+                            FileSystem& system = posix_file_system());
 
   void write(const StepReport& report);
   void write(const ValidationReport& report);
   void write(const CheckpointReport& report);
 
  private:
-  MetricsFile(const std::filesystem::path& file, std::ios::openmode mode);
+  MetricsFile(PosixFile file, Warn warn);
+  void append(const nlohmann::ordered_json& line);  // throws UserError
   void write_line(const nlohmann::ordered_json& line);
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  PosixFile file_;
+  Warn warn_;
+  std::int64_t end_ = 0;   // of the last whole line
+  std::int64_t lost_ = 0;  // lines since then
 };
 
 nlohmann::ordered_json to_json(const StepReport& report);

@@ -41,6 +41,7 @@ class Trainer {
   void prepare();
   void open_log();
   void write_config() const;
+  MetricsFile::Warn warn_of_metrics();
   void find_initial_weights();
   void start_new();
   void take_up();
@@ -136,7 +137,7 @@ void Trainer::start_new() {
     directory_ = RunDirectory::create(config_.run);
     write_config();
     write_file_atomically(directory_->tokenizer_file(), tokenizer_of(config_.data.path).bytes());
-    metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash);
+    metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash, warn_of_metrics());
   });
   agree(mesh_.world(), [&] {
     if (!directory_) directory_ = RunDirectory::open(config_.run);
@@ -147,6 +148,10 @@ void Trainer::start_new() {
 void Trainer::write_config() const {
   write_file_atomically(directory_->config_file(),
                         str("# configuration ", job_.config_hash, "\n", job_.config_text));
+}
+
+MetricsFile::Warn Trainer::warn_of_metrics() {
+  return [this](const std::string& text) { log_->warning(text); };
 }
 
 void Trainer::open_log() {
@@ -207,7 +212,7 @@ void Trainer::take_up() {
   agree_on_first(mesh_.world(), [&] {
     clear_leftovers();
     write_config();
-    metrics_ = MetricsFile::resume(directory_->metrics_file(), state_.step);
+    metrics_ = MetricsFile::resume(directory_->metrics_file(), state_.step, warn_of_metrics());
   });
 }
 

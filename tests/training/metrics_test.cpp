@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -29,10 +31,12 @@ StepReport report(std::int64_t step) {
   return result;
 }
 
+void no_warning(const std::string& text) { ADD_FAILURE() << text; }
+
 TEST(MetricsFile, WritesOneObjectPerLineAndKeepsEveryBit) {
   const testing::TemporaryFolder folder;
   const auto file = folder.path() / "metrics.jsonl";
-  MetricsFile metrics = MetricsFile::create(file, "abc");
+  MetricsFile metrics = MetricsFile::create(file, "abc", no_warning);
   metrics.write(report(1));
   metrics.write(ValidationReport{1, 2.5, std::exp(2.5), 1.25, 99, 0.5});
   const auto all = rows(file);
@@ -51,7 +55,7 @@ TEST(MetricsFile, WritesNullForWhatIsNotFinite) {
   StepReport bad = report(1);
   bad.loss = std::numeric_limits<double>::quiet_NaN();
   bad.skipped = true;
-  MetricsFile::create(file, "abc").write(bad);
+  MetricsFile::create(file, "abc", no_warning).write(bad);
   EXPECT_TRUE(rows(file)[1].at("loss").is_null());
   EXPECT_EQ(rows(file)[1].at("skipped"), true);
 }
@@ -60,11 +64,11 @@ TEST(MetricsFile, ResumeCutsLaterStepsAndATornLine) {
   const testing::TemporaryFolder folder;
   const auto file = folder.path() / "metrics.jsonl";
   {
-    MetricsFile metrics = MetricsFile::create(file, "abc");
+    MetricsFile metrics = MetricsFile::create(file, "abc", no_warning);
     for (std::int64_t step = 1; step <= 7; ++step) metrics.write(report(step));
   }
   std::ofstream(file, std::ios::app) << R"({"kind":"step","step":8,"lo)";
-  MetricsFile metrics = MetricsFile::resume(file, 5);
+  MetricsFile metrics = MetricsFile::resume(file, 5, no_warning);
   metrics.write(report(6));
   const auto all = rows(file);
   ASSERT_EQ(all.size(), 7u);
@@ -75,18 +79,59 @@ TEST(MetricsFile, ResumeCutsLaterStepsAndATornLine) {
 TEST(MetricsFile, ResumeCutsFromALineWithoutANumberedStep) {
   const testing::TemporaryFolder folder;
   const auto file = folder.path() / "metrics.jsonl";
-  MetricsFile::create(file, "abc").write(report(1));
+  MetricsFile::create(file, "abc", no_warning).write(report(1));
   std::ofstream(file, std::ios::app) << R"({"kind":"step","step":"two"})"
                                      << "\n";
-  MetricsFile::resume(file, 5).write(report(2));
+  MetricsFile::resume(file, 5, no_warning).write(report(2));
   ASSERT_EQ(rows(file).size(), 3u);
   EXPECT_EQ(rows(file)[2].at("step"), 2);
+}
+
+// Takes so many bytes more, of the last write a part.
+class FullDisk final : public FileSystem {
+ public:
+  std::int64_t left = 1 << 20;
+  ssize_t write(int descriptor, const void* data, std::size_t bytes, std::int64_t offset) override {
+    if (left == 0 && bytes > 0) {
+      errno = ENOSPC;
+      return -1;
+    }
+    const auto taken = std::min(static_cast<std::int64_t>(bytes), left);
+    left -= taken;
+    return FileSystem::write(descriptor, data, static_cast<std::size_t>(taken), offset);
+  }
+};
+
+TEST(MetricsFile, AFullDiskCostsLinesAndNotTheRun) {
+  const testing::TemporaryFolder folder;
+  const auto file = folder.path() / "metrics.jsonl";
+  FullDisk disk;
+  std::vector<std::string> warnings;
+  MetricsFile metrics = MetricsFile::create(
+      file, "abc", [&](const std::string& text) { warnings.push_back(text); }, disk);
+  metrics.write(report(1));
+  disk.left = 30;  // a part of a line
+  metrics.write(report(2));
+  EXPECT_EQ(rows(file).size(), 2u) << "a part of a line was left";
+  metrics.write(report(3));
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("metrics.jsonl"), std::string::npos) << warnings[0];
+  EXPECT_NE(warnings[0].find("No space left"), std::string::npos) << warnings[0];
+  disk.left = 1 << 20;
+  metrics.write(report(4));
+  metrics.write(report(5));
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_NE(warnings[1].find("lines lost: 2"), std::string::npos) << warnings[1];
+  const auto all = rows(file);
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[2].at("step"), 4);
+  EXPECT_EQ(all[3].at("step"), 5);
 }
 
 TEST(MetricsFile, ErrorsNameTheFile) {
   const testing::TemporaryFolder folder;
   try {
-    MetricsFile::create(folder.path() / "missing" / "metrics.jsonl", "abc");
+    MetricsFile::create(folder.path() / "missing" / "metrics.jsonl", "abc", no_warning);
     ADD_FAILURE() << "wrote into a folder that does not exist";
   } catch (const UserError& error) {
     EXPECT_NE(std::string(error.what()).find("missing/metrics.jsonl"), std::string::npos)
