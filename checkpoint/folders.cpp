@@ -90,6 +90,13 @@ bool is_temporary_folder_name(const std::string& name) {
   return mark != std::string::npos && step_of_folder_name(name.substr(0, mark));
 }
 
+std::string list_of_steps(const fs::path& folder) {
+  std::string text;
+  for (const std::int64_t step : published_steps(folder))
+    text = str(step, text.empty() ? "" : ", ", text);
+  return text;
+}
+
 std::vector<fs::path> leftovers_in(const fs::path& folder) {
   std::vector<fs::path> leftovers;
   std::error_code error;

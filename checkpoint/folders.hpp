@@ -24,6 +24,9 @@ bool is_temporary_folder_name(const std::string& name);
 // looked at.
 std::vector<std::int64_t> published_steps(const std::filesystem::path& folder);
 
+// "200, 400", oldest first; empty where there is none.
+std::string list_of_steps(const std::filesystem::path& folder);
+
 // Folders of saves that are under way or were cut short, by name.
 std::vector<std::filesystem::path> leftovers_in(const std::filesystem::path& folder);
 

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "checkpoint/checkpoint.hpp"
+#include "checkpoint/folders.hpp"
 #include "checkpoint/manifest.hpp"
 #include "checkpoint/rank_file.hpp"
 #include "runtime/storage/atomic_file.hpp"
@@ -200,6 +201,11 @@ CheckpointReader::CheckpointReader(const std::filesystem::path& step_folder) {
   state->folder = step_folder;
   const std::filesystem::path path = step_folder / kManifestName;
   state->manifest = parse_manifest(read_file(path), str("checkpoint manifest ", path.string()));
+  const auto step = step_of_folder_name(step_folder.filename().string());
+  if (step && *step != state->manifest.info.step)
+    throw UserError(str("checkpoint ", step_folder.string(), " holds step ",
+                        state->manifest.info.step, ": it was renamed; give it the name ",
+                        step_folder_name(state->manifest.info.step), " back"));
   state->structure_checked.resize(state->manifest.files.size());
   for (std::size_t file = 0; file < state->manifest.files.size(); ++file) {
     check_size(state->path_of(file), state->manifest.files[file].bytes);

@@ -15,7 +15,9 @@ struct RunSource {
   Tokenizer tokenizer;
 };
 
-// config.run at `step`, 0 for the newest checkpoint. Throws UserError.
-RunSource open_run(const RunConfig& config, std::int64_t step);
+// config.run at `step`, 0 for the newest checkpoint; `warn` is told of damaged newer ones. Throws
+// UserError.
+RunSource open_run(const RunConfig& config, std::int64_t step,
+                   const std::function<void(const std::string&)>& warn);
 
 }  // namespace filigree

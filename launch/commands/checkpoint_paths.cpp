@@ -9,13 +9,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string list_of_steps(const fs::path& folder) {
-  std::string text;
-  for (const std::int64_t step : published_steps(folder))
-    text = str(step, text.empty() ? "" : ", ", text);
-  return text;
-}
-
 // Whether the path names one checkpoint, which must be there.
 bool is_checkpoint(const fs::path& path) {
   const std::string name = path.filename().string();

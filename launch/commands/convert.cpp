@@ -134,7 +134,7 @@ void import_model(const ConvertArguments& arguments) {
 }
 
 void export_model(const ConvertArguments& arguments) {
-  const RunSource run = open_run(load_run_config(arguments.run), arguments.step);
+  const RunSource run = open_run(load_run_config(arguments.run), arguments.step, warn_on_console);
   const DType dtype = dtype_from_name(arguments.dtype);
   ProgressLine line;
   const ConversionProgress progress = shown_on(line, "writing weights");

@@ -80,7 +80,7 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
                   config.parallel);
   std::int64_t step = arguments.step;
   agree_on_first(world, [&] {
-    if (step == 0) step = newest_step(arguments.run);
+    if (step == 0) step = newest_step(arguments.run, warn_on_console);
   });
   step = std::stoll(broadcast_text(world, std::to_string(step), 0));
   std::optional<RunModel> model;

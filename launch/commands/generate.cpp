@@ -56,7 +56,7 @@ int run(const std::vector<std::string>& words) {
   ExecutionContext context =
       make_context(choose_device(arguments.device), threads_of_process(arguments.threads));
   RunModel model(load_run_config(arguments.run), mesh,
-                 arguments.step > 0 ? arguments.step : newest_step(arguments.run),
+                 arguments.step > 0 ? arguments.step : newest_step(arguments.run, warn_on_console),
                  std::move(context));
   model.make_ready();
 

@@ -9,6 +9,7 @@
 
 #include "launch/process.hpp"
 #include "runtime/core/error.hpp"
+#include "runtime/core/log.hpp"
 #include "runtime/core/random.hpp"
 #include "runtime/training/agreement.hpp"
 
@@ -59,6 +60,8 @@ int run_in_world(double timeout_seconds, const std::function<int(const RankEnvir
     mpi.abort(report_current_exception(label()));
   }
 }
+
+void warn_on_console(const std::string& text) { Log().warning(text); }
 
 void require_single_process(const char* command) {
   if (launcher_size() > 1)

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "parallel/communicator.hpp"
 #include "parallel/mpi_environment.hpp"
@@ -21,6 +22,9 @@ struct RankEnvironment {
 // and ends the job at once.
 int run_in_world(double collective_timeout_seconds,
                  const std::function<int(const RankEnvironment&)>& body);
+
+// A warning on standard error.
+void warn_on_console(const std::string& text);
 
 // For commands that are one process: throws UserError under mpirun.
 void require_single_process(const char* command);

@@ -21,7 +21,8 @@ std::string saved_name(const Parameter& parameter) { return str(kPrefix, paramet
 
 }  // namespace
 
-std::filesystem::path initial_checkpoint(const std::string& init_from) {
+std::filesystem::path initial_checkpoint(const std::string& init_from,
+                                         const std::function<void(const std::string&)>& warn) {
   const std::filesystem::path folder(init_from);
   std::error_code error;
   if (std::filesystem::is_regular_file(folder / "manifest.json", error)) {
@@ -32,7 +33,7 @@ std::filesystem::path initial_checkpoint(const std::string& init_from) {
     throw UserError(str("train.init_from = ", init_from,
                         " is neither a run nor a checkpoint: it has no config.cfg and no "
                         "manifest.json; give the folder of a run, or of one of its checkpoints"));
-  return RunDirectory::open(folder).verified_checkpoint();
+  return RunDirectory::open(folder).verified_checkpoint(warn);
 }
 
 void check_initial_weights(const CheckpointReader& reader, const RunConfig& config,

@@ -11,8 +11,10 @@
 namespace filigree {
 
 // The checkpoint that train.init_from names: the folder of one, or the newest of the run in that
-// folder. Every byte of it has been verified. Throws UserError when there is none or it is damaged.
-std::filesystem::path initial_checkpoint(const std::string& init_from);
+// folder; `warn` is told of damaged newer ones. Every byte of it has been verified. Throws
+// UserError when there is none or it is damaged.
+std::filesystem::path initial_checkpoint(const std::string& init_from,
+                                         const std::function<void(const std::string&)>& warn);
 
 // Throws UserError unless the checkpoint has every parameter of the configured model, in its shape,
 // and no other, and was trained with the same tokenizer. Weights of gates may be absent: they keep

@@ -1,8 +1,10 @@
 #include "runtime/training/run_directory.hpp"
 
 #include <system_error>
+#include <vector>
 
 #include "checkpoint/checkpoint.hpp"
+#include "checkpoint/folders.hpp"
 #include "runtime/core/error.hpp"
 
 namespace filigree {
@@ -55,14 +57,29 @@ RunDirectory RunDirectory::open(const fs::path& folder) {
   return run;
 }
 
-std::filesystem::path RunDirectory::verified_checkpoint() const {
-  std::string passed_over;
+fs::path RunDirectory::verified_checkpoint(
+    const std::function<void(const std::string&)>& warn) const {
+  std::vector<std::string> passed_over;
   const auto newest = newest_checkpoint(
-      checkpoints(), [&](const std::string& text) { passed_over += "; " + text; });
-  if (!newest)
-    throw UserError(str("run ", folder_.string(), " has no complete checkpoint", passed_over,
+      checkpoints(), [&](const std::string& text) { passed_over.push_back(text); });
+  if (!newest) {
+    std::string why;
+    for (const std::string& text : passed_over) why += "; " + text;
+    throw UserError(str("run ", folder_.string(), " has no complete checkpoint", why,
                         "; let `filigree train` reach its first one"));
+  }
+  for (const std::string& text : passed_over)
+    warn(str(text, "; taking ", newest->filename().string(), " instead"));
   return *newest;
+}
+
+fs::path RunDirectory::checkpoint_of(std::int64_t step) const {
+  const fs::path path = checkpoints() / step_folder_name(step);
+  std::error_code error;
+  if (fs::is_directory(path, error)) return path;
+  const std::string saved = list_of_steps(checkpoints());
+  throw UserError(str("run ", folder_.string(), " has no checkpoint of step ", step,
+                      saved.empty() ? "" : "; saved are steps " + saved));
 }
 
 }  // namespace filigree

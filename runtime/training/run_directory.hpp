@@ -6,7 +6,9 @@
 //   checkpoints/      see checkpoint/checkpoint.hpp
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace filigree {
@@ -19,10 +21,14 @@ class RunDirectory {
   // Throws UserError when it is no run: it must hold config.cfg.
   static RunDirectory open(const std::filesystem::path& folder);
 
-  // The newest complete checkpoint, every byte of which has been verified. Throws UserError when
-  // there is none. Where several ranks load one model, one of them asks and tells the others: a run
+  // The newest complete checkpoint, every byte of which has been verified. Newer ones that are
+  // damaged are passed over: `warn` gets a line for each. Throws UserError when there is none.
+  // Where several ranks load one model, one of them asks and tells the others: a run
   // that goes on may save another between two looks.
-  std::filesystem::path verified_checkpoint() const;
+  std::filesystem::path verified_checkpoint(
+      const std::function<void(const std::string&)>& warn) const;
+  // The checkpoint of a step. Throws UserError that names those that there are.
+  std::filesystem::path checkpoint_of(std::int64_t step) const;
 
   std::filesystem::path folder() const { return folder_; }
   std::filesystem::path config_file() const { return folder_ / "config.cfg"; }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -14,13 +15,15 @@
 namespace filigree {
 
 // The step of RunDirectory::verified_checkpoint.
-std::int64_t newest_step(const std::string& run);
+std::int64_t newest_step(const std::string& run,
+                         const std::function<void(const std::string&)>& warn);
 
 class RunModel {
  public:
   // Parameters of the checkpoint of `step` in config.run, on any mesh whatever layout they were
   // saved on. `config` is the run's own, resolved. Throws UserError when there is no such
-  // checkpoint or it does not fit. Not collective.
+  // checkpoint, it does not fit, or RUN/config.cfg describes another model than was saved. Not
+  // collective.
   RunModel(const RunConfig& config, const Mesh& mesh, std::int64_t step, ExecutionContext context);
   RunModel(const RunModel&) = delete;
   RunModel& operator=(const RunModel&) = delete;

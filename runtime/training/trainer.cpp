@@ -123,8 +123,11 @@ void Trainer::prepare() {
 // One rank verifies them; the run's folder is not made before they are known to fit.
 void Trainer::find_initial_weights() {
   std::string folder;
-  agree_on_first(mesh_.world(),
-                 [&] { folder = initial_checkpoint(config_.train.init_from).string(); });
+  agree_on_first(mesh_.world(), [&] {
+    folder = initial_checkpoint(config_.train.init_from, [](const std::string& text) {
+               Log().warning(text);  // the run's own is not open yet
+             }).string();
+  });
   folder = broadcast_text(mesh_.world(), folder, 0);
   agree(mesh_.world(), [&] {
     checkpoint_.emplace(folder);

@@ -1,4 +1,5 @@
 #include "runtime/training/training_checkpoint.hpp"
+#include "runtime/storage/atomic_file.hpp"
 
 #include <algorithm>
 #include <array>
@@ -139,6 +140,22 @@ void check_same_data(const TrainingState& saved, const std::string& dataset_hash
   if (saved.dataset_hash != dataset_hash)
     throw UserError(str("the run was trained on data ", saved.dataset_hash, ", the shards in ",
                         data, " are ", dataset_hash, "; resume with the run's own shards"));
+}
+
+void check_same_model(const CheckpointInfo& saved, const std::filesystem::path& config_file) {
+  const auto before = flattened(saved.config.at("text").get<std::string>());
+  std::string differences;
+  for (const auto& [key, value] : flattened(read_file(config_file))) {
+    const bool of_model = key.starts_with("model.") || key.starts_with("sparsity.");
+    const auto found = before.find(key);
+    if (!of_model || found == before.end() || found->second == value) continue;
+    differences += str(differences.empty() ? "" : ", ", key, " = ", value, " (saved with ",
+                       found->second, ")");
+  }
+  if (!differences.empty())
+    throw UserError(str(config_file.string(),
+                        " does not describe the model of the checkpoint of step ", saved.step, ": ",
+                        differences, "; put these values back"));
 }
 
 void check_resumable(const std::string& saved_config, const std::string& new_config,

@@ -47,6 +47,11 @@ void load_parameters(const CheckpointReader& reader, const ParameterStore& store
 void check_same_data(const TrainingState& saved, const std::string& dataset_hash,
                      const std::string& tokenizer_hash, const std::filesystem::path& data);
 
+// Throws UserError where RUN/config.cfg, which `config_file` is, describes another model than was
+// saved, naming each option with both values: weights alone would not show it. Options that one of
+// the two does not name are left out.
+void check_same_model(const CheckpointInfo& saved, const std::filesystem::path& config_file);
+
 // The options that differ between two configurations in file form ("[section]", "key = value") and
 // may not change when a run is resumed. An option that the saved one does not name, since it was
 // written before there was one, had its default. Throws UserError naming each with both values.

@@ -15,6 +15,7 @@
 #include "parallel/run_ranks.hpp"
 #include "runtime/core/random.hpp"
 #include "tests/harness/bits.hpp"
+#include "tests/harness/no_warning.hpp"
 #include "tests/harness/temporary_folder.hpp"
 #include "tests/harness/user_error.hpp"
 
@@ -22,6 +23,7 @@ namespace filigree::checkpoint_testing {
 
 namespace fs = std::filesystem;
 using testing::FolderTest;
+using testing::no_warning;
 using testing::same_bits;
 using testing::TemporaryFolder;
 using testing::user_error;
@@ -97,7 +99,5 @@ inline std::vector<std::string> names_in(const fs::path& folder) {
   std::sort(names.begin(), names.end());
   return names;
 }
-
-inline void no_warning(const std::string& text) { ADD_FAILURE() << text; }
 
 }  // namespace filigree::checkpoint_testing

@@ -148,6 +148,44 @@ class Resume(BadInput):
         self.assertRegex(result.stderr, r"passing over checkpoint run/checkpoints/step_00000004: .*rank_00001.h5")
         self.assertIn("resuming after step 2", result.stdout)
 
+    def test_a_damaged_checkpoint_is_never_passed_over_in_silence(self):
+        self.flip(self.folder / "run/checkpoints/step_00000004/rank_00001.h5", -1000)
+        (self.folder / "text.txt").write_text("Every document follows another.")
+        for arguments in [["eval", "--from-run", "run"],
+                          ["generate", "--from-run", "run", "--prompt", "The", "--max-tokens", 2],
+                          ["score", "--from-run", "run", "--input", "text.txt", "--output", "scores.jsonl"],
+                          ["convert", "--from-run", "run", "--to", "huggingface", "--output", "exported"],
+                          training("started", 2, train__init_from="run")]:
+            with self.subTest(arguments[0]):
+                result = self.run_program(*arguments)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertRegex(result.stderr, r"warning.* passing over checkpoint run/checkpoints/step_00000004: "
+                                                r".*rank_00001.h5.*; taking step_00000002 instead")
+
+    def test_another_model_than_was_saved(self):
+        file = self.folder / "run/config.cfg"
+        for before, after, words in [("rope_theta = 10000", "rope_theta = 500", r"model.rope_theta = 500 \(saved with 10000\)"),
+                                     ("\nheads = 2", "\nheads = 4", r"model.heads = 4 \(saved with 2\)")]:
+            text = file.read_text()
+            self.assertIn(before, text)
+            file.write_text(text.replace(before, after))
+            for arguments in [["eval", "--from-run", "run"],
+                              ["generate", "--from-run", "run", "--prompt", "The"],
+                              ["convert", "--from-run", "run", "--to", "huggingface", "--output", "exported"]]:
+                self.refuse_once(r"run/config.cfg does not describe the model .* step 4: .*" + words, *arguments)
+            file.write_text(text)
+
+    def test_a_step_that_is_not_there_and_one_under_another_name(self):
+        for arguments in [["generate", "--from-run", "run", "--prompt", "The", "--step", 3],
+                          ["convert", "--from-run", "run", "--to", "huggingface", "--output", "exported", "--step", 3]]:
+            self.refuse_once(r"run run has no checkpoint of step 3; saved are steps 2, 4", *arguments)
+        folder = self.folder / "run/checkpoints"
+        (folder / "step_00000004").rename(folder / "step_00000009")
+        result = self.run_program("train", "--resume", "run", "--train.steps", 6)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stderr, r"step_00000009 holds step 4: it was renamed; give it the name step_00000004 back")
+        self.assertIn("resuming after step 2", result.stdout)
+
     def test_without_any_good_checkpoint(self):
         for folder in (self.folder / "run/checkpoints").iterdir():
             (folder / "manifest.json").write_text("{}")

@@ -9,12 +9,14 @@
 #include <limits>
 
 #include "runtime/core/error.hpp"
+#include "tests/harness/no_warning.hpp"
 #include "tests/harness/temporary_folder.hpp"
 
 namespace filigree {
 namespace {
 
 using Json = nlohmann::json;
+using testing::no_warning;
 
 std::vector<Json> rows(const std::filesystem::path& file) {
   std::vector<Json> result;
@@ -30,8 +32,6 @@ StepReport report(std::int64_t step) {
   result.tokens = 100 * step;
   return result;
 }
-
-void no_warning(const std::string& text) { ADD_FAILURE() << text; }
 
 TEST(MetricsFile, WritesOneObjectPerLineAndKeepsEveryBit) {
   const testing::TemporaryFolder folder;

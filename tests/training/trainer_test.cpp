@@ -18,6 +18,7 @@
 #include "runtime/training/run_model.hpp"
 #include "runtime/training/training_engine.hpp"
 #include "tests/harness/faulty_file_system.hpp"
+#include "tests/harness/no_warning.hpp"
 #include "tests/training/on_mesh.hpp"
 #include "tests/training/tiny_shards.hpp"
 
@@ -307,7 +308,8 @@ TEST_F(TrainerTest, AnyLayoutsCheckpointIsReadByOneProcessAndByAnother) {
   const TokenDataset validation = TokenDataset::open(run.data.path, "validation");
   for (const MeshShape& shape : {grid(1, 1), grid(2, 1), grid(1, 2)})
     testing::on_mesh(shape, [&](const Mesh& mesh) {
-      RunModel model(resolve(run, 1, validation.vocabulary()), mesh, newest_step(run.run), {});
+      RunModel model(resolve(run, 1, validation.vocabulary()), mesh,
+                     newest_step(run.run, testing::no_warning), {});
       EXPECT_EQ(model.step(), 20);
       EXPECT_EQ(model.tokenizer().hash(), validation.tokenizer_hash());
       EvaluationOptions options;
