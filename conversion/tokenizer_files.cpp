@@ -112,10 +112,10 @@ ordered_json added_tokens(const SentencePieceModel& model) {
   return tokens;
 }
 
-// The end of a document before every text; a second text follows the first.
-ordered_json template_of(const std::string& end, std::int64_t id) {
+// The begin of a document before every text; a second text follows the first.
+ordered_json template_of(const std::string& begin, std::int64_t id) {
   const auto token = [&](int type) -> ordered_json {
-    return {{"SpecialToken", {{"id", end}, {"type_id", type}}}};
+    return {{"SpecialToken", {{"id", begin}, {"type_id", type}}}};
   };
   const auto sequence = [](const char* name, int type) -> ordered_json {
     return {{"Sequence", {{"id", name}, {"type_id", type}}}};
@@ -124,10 +124,10 @@ ordered_json template_of(const std::string& end, std::int64_t id) {
           {"single", ordered_json::array({token(0), sequence("A", 0)})},
           {"pair", ordered_json::array({token(0), sequence("A", 0), token(1), sequence("B", 1)})},
           {"special_tokens",
-           {{end,
-             {{"id", end},
+           {{begin,
+             {{"id", begin},
               {"ids", ordered_json::array({id})},
-              {"tokens", ordered_json::array({end})}}}}}};
+              {"tokens", ordered_json::array({begin})}}}}}};
 }
 
 ordered_json replacement(const char* from, const char* to) {
@@ -142,14 +142,14 @@ std::string piece_text(const SentencePieceModel& model, std::int64_t id) {
 
 ordered_json tokenizer_json(const Tokenizer& tokenizer) {
   const SentencePieceModel model = model_of(tokenizer);
-  const std::int64_t end = tokenizer.end_of_document();
+  const std::int64_t begin = tokenizer.begin_of_document();
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
           {"added_tokens", added_tokens(model)},
           {"normalizer", replacement(" ", kSpace)},
           {"pre_tokenizer", nullptr},
-          {"post_processor", template_of(piece_text(model, end), end)},
+          {"post_processor", template_of(piece_text(model, begin), begin)},
           {"decoder",
            {{"type", "Sequence"},
             {"decoders",
@@ -174,9 +174,9 @@ ordered_json general_settings(std::int64_t sequence) {
 void write_sentencepiece_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                                std::int64_t sequence) {
   const SentencePieceModel model = model_of(tokenizer);
-  const std::string end = piece_text(model, tokenizer.end_of_document());
-  const ordered_json special = {
-      {"bos_token", end}, {"eos_token", end}, {"unk_token", piece_text(model, unknown_id(model))}};
+  const ordered_json special = {{"bos_token", piece_text(model, tokenizer.begin_of_document())},
+                                {"eos_token", piece_text(model, tokenizer.end_of_document())},
+                                {"unk_token", piece_text(model, unknown_id(model))}};
   ordered_json config = general_settings(sequence);
   config.update(special);
   write_json(folder / "tokenizer.json", tokenizer_json(tokenizer), 1);
@@ -208,8 +208,8 @@ void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer&
 }
 
 SpecialIds special_ids(const Tokenizer& tokenizer) {
-  const std::int64_t end = tokenizer.end_of_document();
-  if (!is_tokenizer_json(tokenizer.bytes())) return {end, end};
+  const std::int64_t begin = tokenizer.begin_of_document(), end = tokenizer.end_of_document();
+  if (tokenizer.begins_documents() || !is_tokenizer_json(tokenizer.bytes())) return {begin, end};
   const ByteLevelBpeFile file = byte_level_file(tokenizer);
   return {id_of_token(file, token_setting(file, "bos_token")).value_or(end), end};
 }

@@ -16,7 +16,7 @@ namespace filigree {
 // fallback, which gives any text the ids of Tokenizer::encode. Two kinds of text differ: the
 // spelling of a control token ("</s>"), which is that token there and plain text here, and U+2581,
 // which is a space there. Where special tokens are asked for, which is the default, a text begins
-// with the end of a document, as in training and `filigree generate`. Throws UserError for models
+// as a document does, as in training and `filigree generate`. Throws UserError for models
 // of whole words or characters.
 nlohmann::ordered_json tokenizer_json(const Tokenizer& tokenizer);
 
@@ -27,8 +27,8 @@ nlohmann::ordered_json tokenizer_json(const Tokenizer& tokenizer);
 void write_tokenizer_files(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                            std::int64_t sequence);
 
-// What a text begins with and ends with: the end of a document, and where the tokenizer_config.json
-// of a byte-level tokenizer names another bos_token, that one before it.
+// What a document begins and ends with; the bos_token that the tokenizer_config.json of a
+// byte-level tokenizer names without putting it before a text counts as its begin.
 SpecialIds special_ids(const Tokenizer& tokenizer);
 
 }  // namespace filigree

@@ -233,6 +233,25 @@ EndOfDocument find_end_of_document(const ByteLevelBpeFile& read, const std::file
   return {id ? json(static_cast<std::uint32_t>(*id)) : json(), kTokenizerConfig};
 }
 
+// The special token that a post_processor puts before a text, or -1. `processor`: one, or a
+// Sequence of them, of which TemplateProcessing adds tokens.
+std::int32_t read_begin_of_document(const ByteLevelBpeFile& file, const JsonField& processor) {
+  if (processor["type"].value() == "Sequence") {
+    const JsonField processors = processor["processors"];
+    for (std::size_t i = 0; i < processors.list().size(); ++i)
+      if (processors[i]["type"].value() == "TemplateProcessing")
+        return read_begin_of_document(file, processors[i]);
+  }
+  if (processor["type"].value() != "TemplateProcessing") return -1;
+  const JsonField parts = processor["single"];
+  if (parts.list().empty() || parts[0]["SpecialToken"].value().is_null()) return -1;
+  const JsonField name = parts[0]["SpecialToken"]["id"];
+  const auto id = id_of_token(file, name.text());
+  if (!id || file.pieces[static_cast<std::size_t>(*id)].type != BytePieceType::special)
+    name.refuse("tokens that added_tokens calls special");
+  return *id;
+}
+
 ByteLevelBpeFile read_original(const json& value, const FileProblem& problem) {
   ByteLevelBpeFile file;
   const JsonField root(value, "", problem);
@@ -241,6 +260,7 @@ ByteLevelBpeFile read_original(const json& value, const FileProblem& problem) {
   if (file.normalises) normalizer["type"].allow({"NFC"});
   file.words = read_pre_tokenizer(root["pre_tokenizer"]);
   ModelReader(root, file).read();
+  file.begin_of_document = read_begin_of_document(file, root["post_processor"]);
   return file;
 }
 

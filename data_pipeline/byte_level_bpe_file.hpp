@@ -44,6 +44,7 @@ struct ByteLevelBpeFile {
   bool normalises = false;        // to NFC
   std::string words;  // before it is encoded, a text is cut into the matches of this regular
                       // expression and what lies between them
+  std::int32_t begin_of_document = -1;  // what post_processor puts before a text, -1: nothing
   std::int32_t end_of_document = -1;
   std::string tokenizer_config;  // the text of the tokenizer_config.json beside it, or empty
 };
@@ -65,7 +66,7 @@ std::string without_end_of_document(const std::string& bytes);  // the original,
 // Of bytes that have the end of a document. The file may come from a stranger: throws UserError of
 // one line that names the file, the field, its value and what is allowed, for whatever byte-level
 // BPE as above does not use and for pieces, ids and merges that do not fit together. Truncation,
-// padding and post_processor, which add to a text's own ids, are not looked at.
+// padding and what else of post_processor adds to a text's own ids are not looked at.
 ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::string& origin);
 
 // What its tokenizer_config says under `key`, or null.

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -213,7 +214,10 @@ void Run::encode(const Tokenizer& tokenizer) {
   bool within_document = false;
   const auto write = [&] {
     ShardWriter& writer = rule.is_validation(pass.documents) ? validation : train;
-    if (!std::exchange(within_document, true)) writer.begin_document();
+    if (!std::exchange(within_document, true)) {
+      writer.begin_document();
+      if (tokenizer.begins_documents()) writer.append(std::array{tokenizer.begin_of_document()});
+    }
     for (const std::int32_t id : ids) {
       report_.unknown_tokens += tokenizer.is_unknown(id) ? 1 : 0;
       report_.byte_tokens += tokenizer.is_byte(id) ? 1 : 0;

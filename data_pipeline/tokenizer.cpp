@@ -58,6 +58,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
 
 const std::string& Tokenizer::piece(std::int32_t id) const { return token_of(*model_, id).name; }
 std::int64_t Tokenizer::vocabulary() const { return std::ssize(model_->tokens()); }
+std::int32_t Tokenizer::begin_of_document() const { return model_->begin_of_document(); }
 std::int32_t Tokenizer::end_of_document() const { return model_->end_of_document(); }
 bool Tokenizer::is_unknown(std::int32_t id) const {
   return token_of(*model_, id).kind == TokenKind::unknown;

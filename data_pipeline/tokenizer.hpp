@@ -39,7 +39,12 @@ class Tokenizer {
   const std::string& piece(std::int32_t id) const;
 
   std::int64_t vocabulary() const;
-  std::int32_t end_of_document() const;  // the id put between documents
+  // The id before a document's first one: of its own (Llama's <s>, <|begin_of_text|>), otherwise
+  // the end of the document before.
+  std::int32_t begin_of_document() const;
+  std::int32_t end_of_document() const;  // the id after a document's last one
+  // Whether documents of a dataset begin with an id of its own.
+  bool begins_documents() const { return begin_of_document() != end_of_document(); }
   bool is_unknown(std::int32_t id) const;
   bool is_byte(std::int32_t id) const;                  // a byte of a character that has no piece
   const std::string& hash() const { return *hash_; }    // hex of bytes(): identity of the tokenizer

@@ -47,10 +47,14 @@ class TokenizerModel {
   virtual void append_ids(std::string_view word, std::vector<std::int32_t>& ids) const = 0;
 
   const std::vector<Token>& tokens() const { return tokens_; }  // by id
+  std::int32_t begin_of_document() const {
+    return begin_of_document_ < 0 ? end_of_document_ : begin_of_document_;
+  }
   std::int32_t end_of_document() const { return end_of_document_; }
 
  protected:
   std::vector<Token> tokens_;
+  std::int32_t begin_of_document_ = -1;  // -1: documents have only an end
   std::int32_t end_of_document_ = -1;
 };
 

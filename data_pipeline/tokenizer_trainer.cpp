@@ -112,6 +112,9 @@ Tokenizer TokenizerTrainer::train() {
       {"vocab_size", std::to_string(options_.vocabulary)},
       {"character_coverage", str(options_.character_coverage)},
       {"byte_fallback", "true"},
+      // A document begins behind the end of the one before.
+      {"bos_id", "-1"},
+      {"pad_id", "1"},
       // Text must come back as it went in.
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},

@@ -157,6 +157,7 @@ Token token_of(const BytePiece& piece) {
 ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file,
                                              const FileProblem& problem)
     : pattern_(file.words, problem), normalises_(file.normalises), literals_(file.pieces) {
+  begin_of_document_ = file.begin_of_document;
   end_of_document_ = file.end_of_document;
   tokens_.reserve(file.pieces.size());
   if (file.ignore_merges) whole_words_.reserve(file.pieces.size());

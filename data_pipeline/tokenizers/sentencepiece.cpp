@@ -138,6 +138,7 @@ void SentencePieceTokenizer::fill_tables(const std::string& origin) {
       throw UserError(str("tokenizer ", origin,
                           ": it has no byte fallback, so some texts could not be "
                           "encoded; train it with --byte_fallback=true"));
+  begin_of_document_ = processor_.bos_id();
   end_of_document_ = processor_.eos_id();
   if (end_of_document_ < 0)
     throw UserError(str("tokenizer ", origin,

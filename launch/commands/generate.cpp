@@ -61,8 +61,7 @@ int run(const std::vector<std::string>& words) {
   model.make_ready();
 
   const Tokenizer& tokenizer = model.tokenizer();
-  // In training, every document follows the end of another one.
-  std::vector<std::int32_t> text{tokenizer.end_of_document()};
+  std::vector<std::int32_t> text{tokenizer.begin_of_document()};  // as documents begin in training
   const auto prompt = tokenizer.encode(arguments.prompt);
   text.insert(text.end(), prompt.begin(), prompt.end());
   const auto added = generate(model.model(), text, arguments.max_tokens,

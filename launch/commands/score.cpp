@@ -64,11 +64,11 @@ std::string read_text(const std::string& file) {
           " of the file begins no UTF-8 character; convert the file, for example with iconv"));
 }
 
-// Of the first window, which starts with the end of a document.
+// Of the first window, which starts as a document does.
 void write_logits(const std::string& file, RunModel& model, const std::vector<std::int32_t>& ids) {
   const auto length = std::min(std::ssize(ids) + 1, model.model().config().sequence);
   const Tensor tokens = Tensor::empty({length}, DType::i32);
-  tokens.data<std::int32_t>()[0] = model.tokenizer().end_of_document();
+  tokens.data<std::int32_t>()[0] = model.tokenizer().begin_of_document();
   std::copy_n(ids.begin(), length - 1, tokens.data<std::int32_t>() + 1);
   BatchInfo batch;
   batch.batch = 1;
@@ -115,7 +115,7 @@ int run(const std::vector<std::string>& words) {
 
   const auto ids = model.tokenizer().encode(text);
   const auto scores =
-      score_tokens(model.model(), ids, model.tokenizer().end_of_document(), model.context());
+      score_tokens(model.model(), ids, model.tokenizer().begin_of_document(), model.context());
   if (!arguments.logits.empty()) write_logits(arguments.logits, model, ids);
   write_file_atomically(arguments.output, score_lines(model.tokenizer(), ids, scores));
 

@@ -279,6 +279,29 @@ TEST_F(ByteLevelBpe, TheEndOfADocumentIsWhatTheNeighboursSay) {
 
 // What a run keeps is one file, in which the end of a document stands and the original can be
 // found.
+TEST_F(ByteLevelBpe, ADocumentBeginsWithWhatThePostProcessorPutsBeforeIt) {
+  json file = byte_level_json({});
+  EXPECT_FALSE(load(file).begins_documents());
+  const std::size_t begin = file["added_tokens"].size() + file["model"]["vocab"].size();
+  file["added_tokens"].push_back({{"id", begin}, {"content", "<|begin|>"}, {"special", true}});
+  const json text = {{"Sequence", {{"id", "A"}}}};
+  const auto with = [&](const json& single) {
+    json changed = file;
+    changed["post_processor"] = {
+        {"type", "Sequence"},
+        {"processors", json::array({{{"type", "ByteLevel"}},
+                                    {{"type", "TemplateProcessing"}, {"single", single}}})}};
+    return changed;
+  };
+  const auto token = [](const char* id) -> json { return {{"SpecialToken", {{"id", id}}}}; };
+  EXPECT_EQ(load(with({token("<|begin|>"), text})).begin_of_document(),
+            static_cast<std::int32_t>(begin));
+  EXPECT_FALSE(load(with({text, token("<|end|>")})).begins_documents());
+  for (const char* name : {"a", "none"})
+    EXPECT_TRUE(mentions(refusal(with({token(name), text})),
+                         {"post_processor.processors[1].single[0].SpecialToken.id", name}));
+}
+
 TEST_F(ByteLevelBpe, TheBytesAreAFileOfTheirOwn) {
   const std::string original = byte_level_json({"a b"}).dump(2);
   const std::string config = "{\"eos_token\": \"<|end|>\",\n \"chat_template\": \"a,\\nb\"}\n";

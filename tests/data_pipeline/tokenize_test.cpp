@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <sentencepiece_trainer.h>
+
 #include <algorithm>
 #include <fstream>
 #include <set>
@@ -123,6 +125,37 @@ TEST_F(TokenizeTest, DocumentOffsetsPointBehindTheEnds) {
     begin += shard.tokens;
   }
   EXPECT_EQ(found, expected);
+}
+
+TEST_F(TokenizeTest, DocumentsBeginWithTheTokenThatTheTokenizerHasForIt) {
+  const std::string text = document(1);
+  std::string model;
+  const std::unordered_map<std::string, std::string> settings{
+      {"input", write("text.txt", text).string()},
+      {"vocab_size", "300"},
+      {"hard_vocab_limit", "false"},
+      {"byte_fallback", "true"},
+      {"normalization_rule_name", "identity"},
+      {"add_dummy_prefix", "false"},
+      {"remove_extra_whitespaces", "false"},
+      {"minloglevel", "2"}};
+  ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train(settings, nullptr, &model).ok());
+  TokenizeOptions options = this->options(corpus(20), "shards");
+  options.tokenizer = write("theirs.model", model);
+  options.validation = 0;
+  tokenize_corpus(options);
+  const TokenDataset dataset = TokenDataset::open(options.output, "train");
+  const Tokenizer tokenizer = tokenizer_of(options.output);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(dataset.tokens())), expected;
+  dataset.read(0, ids);
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    expected.push_back(1);  // <s>
+    const std::vector<std::int32_t> inner = tokenizer.encode(document(i));
+    expected.insert(expected.end(), inner.begin(), inner.end());
+    expected.push_back(2);  // </s>
+  }
+  EXPECT_EQ(ids, expected);
+  EXPECT_EQ(documents(options.output, "train").at(3), document(3));
 }
 
 TEST_F(TokenizeTest, NastyTextsComeBackFromTheShards) {

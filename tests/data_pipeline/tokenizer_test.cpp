@@ -130,6 +130,14 @@ TEST_F(TokenizerTest, APieceThatSpansWordsIsStillFound) {
   const std::vector<std::int32_t> ids = tokenizer.encode("New York");
   EXPECT_EQ(ids.size(), 1u);
   EXPECT_EQ(tokenizer.decode(ids), "New York");
+  // SentencePiece gives a model a token for the begin of a text unless it is told not to.
+  EXPECT_EQ(tokenizer.piece(tokenizer.begin_of_document()), "<s>");
+  EXPECT_TRUE(tokenizer.begins_documents());
+}
+
+TEST_F(TokenizerTest, DocumentsOfOursBeginBehindTheEndOfTheOneBefore) {
+  EXPECT_EQ(small_tokenizer().begin_of_document(), small_tokenizer().end_of_document());
+  EXPECT_FALSE(small_tokenizer().begins_documents());
 }
 
 TEST_F(TokenizerTest, StreamedPartsGiveTheSameIds) {

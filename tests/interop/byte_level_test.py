@@ -63,7 +63,8 @@ class ByteLevel(InteropTest):
             for prompt in ["The gate reads", "日本", "'"]:
                 ours = self.succeed("generate", "--from-run", run, "--prompt", prompt, "--max-tokens", 64, "--greedy")
                 end = tokenizer.token_to_id(END[form])
-                begin = torch.tensor([[end] + tokenizer.encode(prompt, add_special_tokens=False).ids])
+                ids = tokenizer.encode(prompt).ids  # that of Llama 3 has a token for the begin of a text
+                begin = torch.tensor([ids if form == "llama3" else [end] + ids])
                 with torch.no_grad():
                     ids = model.generate(begin, do_sample=False, max_new_tokens=64, synced_gpus=False, eos_token_id=end,
                                          pad_token_id=end)[0].tolist()
