@@ -97,6 +97,12 @@ std::string list_of_steps(const fs::path& folder) {
   return text;
 }
 
+std::unique_ptr<FileLock> lock_checkpoints(const fs::path& folder,
+                                           const std::function<void(const std::string&)>& warn) {
+  return std::make_unique<FileLock>(folder / "lock", str("checkpoint folder ", folder.string()),
+                                    warn);
+}
+
 std::vector<fs::path> leftovers_in(const fs::path& folder) {
   std::vector<fs::path> leftovers;
   std::error_code error;

@@ -3,12 +3,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.hpp"
+#include "runtime/storage/file_lock.hpp"
 #include "runtime/storage/file_system.hpp"
 
 namespace filigree {
@@ -26,6 +29,11 @@ std::vector<std::int64_t> published_steps(const std::filesystem::path& folder);
 
 // "200, 400", oldest first; empty where there is none.
 std::string list_of_steps(const std::filesystem::path& folder);
+
+// Held by whoever saves to or removes from `folder`. Throws UserError where somebody else does;
+// `warn` as in FileLock.
+std::unique_ptr<FileLock> lock_checkpoints(const std::filesystem::path& folder,
+                                           const std::function<void(const std::string&)>& warn);
 
 // Folders of saves that are under way or were cut short, by name.
 std::vector<std::filesystem::path> leftovers_in(const std::filesystem::path& folder);

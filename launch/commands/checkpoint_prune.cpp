@@ -4,6 +4,7 @@
 
 #include "checkpoint/folders.hpp"
 #include "launch/commands/checkpoint_paths.hpp"
+#include "launch/commands/world.hpp"
 #include "launch/options.hpp"
 #include "launch/process.hpp"
 #include "runtime/core/error.hpp"
@@ -33,6 +34,7 @@ int run(const std::vector<std::string>& arguments) {
   options.add("dry-run", &dry_run, {.description = "say what would go, and remove nothing"});
   if (!options.parse(arguments)) return exit_code::kOk;
   const auto folder = checkpoints_folder(path);
+  const auto lock = dry_run ? nullptr : lock_checkpoints(folder, warn_on_console);
   std::set<std::int64_t> intact;
   const auto superseded = superseded_steps(folder, rule, std::nullopt, intact);
   std::string text;

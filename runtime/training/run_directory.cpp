@@ -22,7 +22,7 @@ void refuse_existing(const RunDirectory& run) {
   if (!fs::exists(run.folder(), error) || is_empty_folder(run.folder())) return;
   std::string what = " exists; choose another --run";
   if (fs::exists(run.config_file(), error))
-    what = is_empty_folder(run.checkpoints())
+    what = published_steps(run.checkpoints()).empty()
                ? " exists and has no checkpoint; remove it or choose another --run"
                : what + ", or continue it with --resume " + run.folder().string();
   throw UserError(str("run folder ", run.folder(), what));

@@ -3,7 +3,7 @@
 //   metrics.jsonl     see metrics.hpp
 //   tokenizer.model   so that a run can be used without its data
 //   logs/             one file per rank
-//   checkpoints/      see checkpoint/checkpoint.hpp
+//   checkpoints/      see checkpoint/checkpoint.hpp; whoever writes there holds the file lock in it
 #pragma once
 
 #include <cstdint>

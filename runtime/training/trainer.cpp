@@ -40,6 +40,7 @@ class Trainer {
  private:
   void prepare();
   void open_log();
+  void lock();
   void write_config() const;
   MetricsFile::Warn warn_of_metrics();
   void find_initial_weights();
@@ -69,7 +70,9 @@ class Trainer {
   std::optional<Log> log_;
   std::optional<CheckpointReader> checkpoint_;  // to start from; closed once read
   std::optional<TrainingEngine> engine_;
-  std::optional<MetricsFile> metrics_;  // rank 0 only
+  // Of rank 0 only.
+  std::unique_ptr<FileLock> lock_;
+  std::optional<MetricsFile> metrics_;
   std::optional<CheckpointSaver> saver_;
   TrainingState state_;
   std::int64_t saved_step_ = 0;  // of the newest checkpoint; 0: none
@@ -138,6 +141,7 @@ void Trainer::find_initial_weights() {
 void Trainer::start_new() {
   agree_on_first(mesh_.world(), [&] {
     directory_ = RunDirectory::create(config_.run);
+    lock();
     write_config();
     write_file_atomically(directory_->tokenizer_file(), tokenizer_of(config_.data.path).bytes());
     metrics_ = MetricsFile::create(directory_->metrics_file(), job_.config_hash, warn_of_metrics());
@@ -146,6 +150,12 @@ void Trainer::start_new() {
     if (!directory_) directory_ = RunDirectory::open(config_.run);
     open_log();
   });
+}
+
+// Two jobs that save to one run would remove each other's checkpoints.
+void Trainer::lock() {
+  lock_ = lock_checkpoints(directory_->checkpoints(),
+                           [](const std::string& text) { Log().warning(text); });
 }
 
 void Trainer::write_config() const {
@@ -195,6 +205,7 @@ void Trainer::take_up() {
     directory_ = RunDirectory::open(config_.run);
     open_log();
   });
+  agree_on_first(mesh_.world(), [&] { lock(); });
   const std::string newest = newest_verified();
   agree(mesh_.world(), [&] {
     checkpoint_.emplace(newest);

@@ -63,6 +63,13 @@ class Resume(ModelTest):
         self.succeed("train", "--resume", "stopped", ranks=2)
         self.assert_same_as("straight")
 
+    def test_a_run_is_trained_by_one_job_at_a_time(self):
+        process = self.start_program(*training("one", 10_000, checkpoint__every=2), ranks=2)
+        self.wait_for_step(process, "one", 3)
+        for arguments in (["train", "--resume", "one"], ["checkpoint", "prune", "one", "--keep", "1"]):
+            self.assertRegex(self.refuse(*arguments)[0], r"checkpoint folder one/checkpoints is in use by process \d+ on ")
+        self.assertIsNone(process.poll())
+
     def test_sigusr1_to_mpirun(self):
         self.stopped_by(lambda process: process.send_signal(signal.SIGUSR1))
 
