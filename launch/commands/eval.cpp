@@ -79,7 +79,7 @@ EvalReport evaluate_run(const EvalArguments& arguments, const RankEnvironment& e
   const Mesh mesh(communicator_for(context, environment.world, environment.timeout),
                   config.parallel);
   std::int64_t step = arguments.step;
-  agree_on_first(world, [&] {
+  agree_on_first_at_length(world, [&] {
     if (step == 0) step = newest_step(arguments.run, warn_on_console);
   });
   step = std::stoll(broadcast_text(world, std::to_string(step), 0));

@@ -1,6 +1,8 @@
 #include "runtime/training/agreement.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 #include <optional>
 
 namespace filigree {
@@ -47,6 +49,18 @@ void agree_on_first(Communicator& world, const std::function<void()>& body) {
   agree(world, [&] {
     if (world.rank() == 0) body();
   });
+}
+
+void agree_on_first_at_length(Communicator& world, const std::function<void()>& body) {
+  constexpr std::chrono::milliseconds kBetweenQuestions(50);
+  std::future<void> work;
+  if (world.rank() == 0) work = std::async(std::launch::async, body);
+  const auto is_done = [&] {
+    return world.rank() == 0 && work.wait_for(kBetweenQuestions) == std::future_status::ready;
+  };
+  while (!any_rank(world, is_done())) {
+  }
+  agree_on_first(world, [&] { work.get(); });
 }
 
 }  // namespace filigree

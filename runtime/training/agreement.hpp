@@ -24,6 +24,10 @@ void agree(Communicator& world, const std::function<void()>& body);
 // The same for work that only rank 0 does.
 void agree_on_first(Communicator& world, const std::function<void()>& body);
 
+// The same for work that may take longer than a collective may: the others ask again and again
+// whether it is done.
+void agree_on_first_at_length(Communicator& world, const std::function<void()>& body);
+
 // Whether `value` is true on any rank. Collective.
 bool any_rank(Communicator& world, bool value);
 

@@ -126,7 +126,7 @@ void Trainer::prepare() {
 // One rank verifies them; the run's folder is not made before they are known to fit.
 void Trainer::find_initial_weights() {
   std::string folder;
-  agree_on_first(mesh_.world(), [&] {
+  agree_on_first_at_length(mesh_.world(), [&] {
     folder = initial_checkpoint(config_.train.init_from, [](const std::string& text) {
                Log().warning(text);  // the run's own is not open yet
              }).string();
@@ -179,7 +179,7 @@ void Trainer::open_log() {
 // One rank reads every byte of it; the others take its word.
 std::string Trainer::newest_verified() {
   std::string folder;
-  agree_on_first(mesh_.world(), [&] {
+  agree_on_first_at_length(mesh_.world(), [&] {
     const auto newest = newest_checkpoint(directory_->checkpoints(),
                                           [&](const std::string& text) { log_->warning(text); });
     if (!newest)

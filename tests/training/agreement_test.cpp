@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include "parallel/run_ranks.hpp"
 
@@ -36,6 +38,25 @@ TEST(Agree, OnFirstRunsOnRankZeroOnly) {
     }
   });
   EXPECT_EQ(runs, 1);
+}
+
+// Work of 3 seconds where no collective may wait one and a half.
+TEST(Agree, AtLengthNoCollectiveWaitsForTheWork) {
+  using namespace std::chrono_literals;
+  std::atomic<int> runs = 0;
+  run_ranks(3,
+            [&](std::shared_ptr<Communicator> world) {
+              agree_on_first_at_length(*world, [&] {
+                std::this_thread::sleep_for(3s);
+                ++runs;
+              });
+              EXPECT_EQ(runs, 1);
+              EXPECT_THROW(
+                  agree_on_first_at_length(*world, [] { throw UserError("nothing verifies"); }),
+                  AgreedError);
+              world->barrier();
+            },
+            {.timeout = 1500ms});
 }
 
 TEST(AnyRank, IsTrueWhenOneIs) {
