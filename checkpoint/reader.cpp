@@ -200,6 +200,9 @@ CheckpointReader::CheckpointReader(const std::filesystem::path& step_folder) {
   auto state = std::make_shared<State>();
   state->folder = step_folder;
   const std::filesystem::path path = step_folder / kManifestName;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error))
+    throw UserError(str("checkpoint ", step_folder.string(), " has no file ", kManifestName));
   state->manifest = parse_manifest(read_file(path), str("checkpoint manifest ", path.string()));
   const auto step = step_of_folder_name(step_folder.filename().string());
   if (step && *step != state->manifest.info.step)

@@ -6,6 +6,7 @@
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/folders.hpp"
 #include "runtime/core/error.hpp"
+#include "runtime/storage/atomic_file.hpp"
 
 namespace filigree {
 namespace fs = std::filesystem;
@@ -41,6 +42,9 @@ RunDirectory RunDirectory::create(const fs::path& folder) {
       throw UserError(str("cannot make run folder ", folder, ": ", error.message(),
                           "; choose a --run that can be written"));
   }
+  // A checkpoint that outlives a power cut needs the folders above it.
+  sync_folder(folder);
+  sync_folder(fs::absolute(folder / "").lexically_normal().parent_path().parent_path());
   return run;
 }
 

@@ -168,7 +168,7 @@ TEST_F(Damage, EditedManifest) {
     expect_mentions(open_error(), {"manifest.json"});
   }
   fs::remove(step_ / "manifest.json");
-  expect_mentions(open_error(), {"manifest.json", "No such file"});
+  expect_mentions(open_error(), {"has no file manifest.json"});
 }
 
 TEST_F(Damage, ManifestsWithARightHashAndWrongContent) {
