@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -47,8 +46,10 @@ struct RetentionRule {
 struct SavedCheckpoint {
   std::filesystem::path folder;       // checkpoints/step_00000200
   std::int64_t bytes = 0;             // of all rank files
-  std::vector<std::string> warnings;  // old checkpoints that could not be removed
+  std::vector<std::string> warnings;  // old checkpoints that could not be removed, then or before
 };
+
+class Retention;  // retention.hpp
 
 // A save in these calls, in this order, each once; those without communication may run on another
 // thread while the ranks do something else. Writes step_XXXXXXXX below `folder` (made when
@@ -63,11 +64,11 @@ class CheckpointSave {
  public:
   // Collective: who writes what, and a folder for it. Tensors are on the host, state and config
   // hold finite numbers only; all ranks give the same folder and step, and the rest of `info` and
-  // `rule` are taken from rank 0. `intact`, rank 0's, are the steps that are known to be intact: it
-  // is used and added to by publish(). What is referred to must outlive the save.
+  // `retention` are taken from rank 0, which first waits for what an earlier save has superseded to
+  // be removed. What is referred to must outlive the save.
   CheckpointSave(std::filesystem::path folder, CheckpointInfo info,
-                 std::vector<NamedTensor> tensors, Communicator& world, RetentionRule rule,
-                 std::set<std::int64_t>& intact, FileSystem& system = posix_file_system());
+                 std::vector<NamedTensor> tensors, Communicator& world, Retention& retention,
+                 FileSystem& system = posix_file_system());
   ~CheckpointSave();
   CheckpointSave(const CheckpointSave&) = delete;
   CheckpointSave& operator=(const CheckpointSave&) = delete;
@@ -77,7 +78,7 @@ class CheckpointSave {
   void copy(std::vector<Tensor>& copies);
   void write();              // this rank's file; the tensors are not needed afterwards
   void gather();             // collective: what all have written
-  void publish();            // rank 0: the manifest, the rename, and what is superseded is removed
+  void publish();            // rank 0: the manifest, the rename, and the removal of old ones begins
   SavedCheckpoint finish();  // collective
 
  private:
@@ -85,7 +86,7 @@ class CheckpointSave {
   std::unique_ptr<State> state_;
 };
 
-// All of it at once. Collective.
+// All of it at once, the removal of what is superseded too. Collective.
 SavedCheckpoint save_checkpoint(const std::filesystem::path& folder, const CheckpointInfo& info,
                                 const std::vector<NamedTensor>& tensors, Communicator& world,
                                 const RetentionRule& rule,

@@ -19,15 +19,6 @@ namespace fs = std::filesystem;
 constexpr char kPrefix[] = "step_";
 constexpr char kTemporary[] = ".tmp.";
 
-bool opens(const fs::path& folder) {
-  try {
-    const CheckpointReader reader(folder);
-    return true;
-  } catch (const UserError&) {
-    return false;
-  }
-}
-
 [[noreturn]] void cannot_rename(const fs::path& from, const fs::path& to, int error) {
   throw UserError(
       str("cannot rename ", from.string(), " to ", to.string(), ": ", std::strerror(error)));
@@ -50,15 +41,6 @@ void swap_in(const fs::path& temporary, const fs::path& target, FileSystem& syst
     cannot_rename(temporary, target, error);
   }
   rename(aside, temporary, system);
-}
-
-bool is_intact(const fs::path& folder) {
-  try {
-    CheckpointReader(folder).verify();
-    return true;
-  } catch (const UserError&) {
-    return false;
-  }
 }
 
 }  // namespace
@@ -150,55 +132,6 @@ void publish(const fs::path& temporary, const fs::path& target, FileSystem& syst
     }
     throw;
   }
-}
-
-std::vector<std::int64_t> superseded_steps(const fs::path& folder, const RetentionRule& rule,
-                                           std::optional<std::int64_t> just_written,
-                                           std::set<std::int64_t>& intact) {
-  constexpr std::int64_t kIntactKept = 2;
-  std::vector<std::int64_t> kept, superseded;
-  if (just_written) kept.push_back(*just_written);
-  const auto known_intact = [&](std::int64_t step) {
-    if (intact.contains(step)) return true;
-    if (!is_intact(folder / step_folder_name(step))) return false;
-    intact.insert(step);
-    return true;
-  };
-  const auto enough_are_intact = [&] {
-    std::int64_t count = 0;
-    for (const std::int64_t step : kept)
-      if (known_intact(step) && ++count == kIntactKept) return true;
-    return false;
-  };
-  for (const std::int64_t step : published_steps(folder)) {
-    if (step == just_written || !opens(folder / step_folder_name(step))) continue;
-    const bool wanted = std::ssize(kept) < rule.keep || (rule.every > 0 && step % rule.every == 0);
-    if (wanted || !enough_are_intact()) {
-      kept.push_back(step);
-    } else {
-      superseded.push_back(step);
-    }
-  }
-  return superseded;
-}
-
-std::vector<std::string> remove_checkpoints(const fs::path& folder,
-                                            const std::vector<std::int64_t>& steps,
-                                            FileSystem& system) {
-  std::vector<std::string> warnings;
-  const auto remove = [&](const fs::path& path) {
-    if (system.remove(path) == 0) return;
-    warnings.push_back(str("cannot remove the old ", path.string(), ": ", std::strerror(errno)));
-  };
-  for (const std::int64_t step : steps) {
-    const fs::path path = folder / step_folder_name(step);
-    // Under a temporary name first: a removal that is cut short leaves a leftover, not a damaged
-    // checkpoint.
-    const fs::path leaving = folder / temporary_folder_name(step, "removed");
-    remove(system.rename(path, leaving) == 0 ? leaving : path);
-  }
-  for (const fs::path& path : leftovers_in(folder)) remove(path);
-  return warnings;
 }
 
 std::optional<fs::path> newest_checkpoint(const fs::path& folder,

@@ -1,4 +1,4 @@
-// The folders below a run's checkpoints/: names, publication by rename, retention.
+// The folders below a run's checkpoints/: names, publication by rename.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -43,20 +42,5 @@ std::vector<std::filesystem::path> leftovers_in(const std::filesystem::path& fol
 // left under the temporary name. Throws UserError; `target` is then as it was.
 void publish(const std::filesystem::path& temporary, const std::filesystem::path& target,
              FileSystem& system);
-
-// Published checkpoints that the rule lets go, newest first. `just_written` counts as the newest.
-// What cannot be opened is neither counted nor touched: it may be of another version. The last two
-// that are intact stay whatever the rule says: `intact` holds the steps that are known to be; where
-// they do not suffice, checkpoints are read to their last byte and what is intact is added.
-std::vector<std::int64_t> superseded_steps(const std::filesystem::path& folder,
-                                           const RetentionRule& rule,
-                                           std::optional<std::int64_t> just_written,
-                                           std::set<std::int64_t>& intact);
-
-// Removes these checkpoints, and all leftovers. Returns what could not be removed, as
-// warnings.
-std::vector<std::string> remove_checkpoints(const std::filesystem::path& folder,
-                                            const std::vector<std::int64_t>& steps,
-                                            FileSystem& system);
 
 }  // namespace filigree

@@ -17,6 +17,7 @@
 #include "checkpoint/manifest.hpp"
 #include "checkpoint/plan.hpp"
 #include "checkpoint/rank_file.hpp"
+#include "checkpoint/retention.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/storage/hash.hpp"
 #include "runtime/storage/posix_file.hpp"
@@ -205,8 +206,7 @@ struct CheckpointSave::State {
   CheckpointInfo info;
   std::vector<NamedTensor> tensors;
   Communicator& world;
-  RetentionRule rule;
-  std::set<std::int64_t>& intact;
+  Retention& retention;
   FileSystem& system;
 
   TemporaryFolder temporary = {};  // rank 0's
@@ -216,6 +216,7 @@ struct CheckpointSave::State {
   // Of what was done since the last collective call: what went wrong, or the text for the others.
   std::string failure = {}, report = {};
   std::vector<std::string> reports = {};  // of all ranks' files
+  std::int64_t published_bytes = 0;       // rank 0's
 
   std::vector<std::string> agree() {
     return gather_or_throw(world, info.step, std::exchange(failure, ""), std::exchange(report, ""),
@@ -229,12 +230,10 @@ struct CheckpointSave::State {
   }
   void agree_on_plan();
   void create_folder();
-  std::vector<std::string> retire();
 };
 
 void CheckpointSave::State::agree_on_plan() {
   failure = failure_of([&] {
-    FILIGREE_CHECK(rule.keep >= 1, "keep is ", rule.keep);
     FILIGREE_CHECK(info.step >= 0, "step is ", info.step);
     report = encode_claims(claims_of(tensors));
   });
@@ -248,6 +247,7 @@ void CheckpointSave::State::create_folder() {
   if (world.rank() == 0) {
     report = id = new_id();
     failure = failure_of([&] {
+      retention.wait();
       temporary.create(temporary_path(), system);
       check_free_space(folder, payload_of(claims, plan), system);
     });
@@ -255,24 +255,10 @@ void CheckpointSave::State::create_folder() {
   id = agree().front();
 }
 
-// The new checkpoint is safe by now: trouble with old ones is no failure.
-std::vector<std::string> CheckpointSave::State::retire() {
-  std::vector<std::string> warnings;
-  const std::string trouble = failure_of([&] {
-    intact.insert(info.step);
-    const auto superseded = superseded_steps(folder, rule, info.step, intact);
-    warnings = remove_checkpoints(folder, superseded, system);
-    for (const std::int64_t step : superseded) intact.erase(step);
-  });
-  if (!trouble.empty()) warnings.push_back(trouble);
-  return warnings;
-}
-
 CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
                                std::vector<NamedTensor> tensors, Communicator& world,
-                               RetentionRule rule, std::set<std::int64_t>& intact,
-                               FileSystem& system)
-    : state_(new State{std::move(folder), std::move(info), std::move(tensors), world, rule, intact,
+                               Retention& retention, FileSystem& system)
+    : state_(new State{std::move(folder), std::move(info), std::move(tensors), world, retention,
                        system}) {
   state_->agree_on_plan();
   state_->create_folder();
@@ -319,25 +305,30 @@ void CheckpointSave::publish() {
     write_manifest(save.temporary_path(), manifest, save.system);
     filigree::publish(save.temporary_path(), save.folder / step_folder_name(save.info.step),
                       save.system);
-    save.report = json{{"bytes", bytes_of(manifest)}, {"warnings", save.retire()}}.dump();
+    save.published_bytes = bytes_of(manifest);
+    save.retention.supersede(save.folder, save.info.step);
   });
 }
 
 SavedCheckpoint CheckpointSave::finish() {
-  const json result = json::parse(state_->agree().front());
-  return {state_->folder / step_folder_name(state_->info.step),
-          result.at("bytes").get<std::int64_t>(),
+  State& save = *state_;
+  if (save.world.rank() == 0 && save.failure.empty())
+    save.report =
+        json{{"bytes", save.published_bytes}, {"warnings", save.retention.take_warnings()}}.dump();
+  const json result = json::parse(save.agree().front());
+  return {save.folder / step_folder_name(save.info.step), result.at("bytes").get<std::int64_t>(),
           result.at("warnings").get<std::vector<std::string>>()};
 }
 
 SavedCheckpoint save_checkpoint(const fs::path& folder, const CheckpointInfo& info,
                                 const std::vector<NamedTensor>& tensors, Communicator& world,
                                 const RetentionRule& rule, FileSystem& system) {
-  std::set<std::int64_t> intact;
-  CheckpointSave save(folder, info, tensors, world, rule, intact, system);
+  Retention retention(rule, system);
+  CheckpointSave save(folder, info, tensors, world, retention, system);
   save.write();
   save.gather();
   save.publish();
+  retention.wait();
   return save.finish();
 }
 

@@ -16,7 +16,10 @@ double seconds_between(std::chrono::steady_clock::time_point from,
 
 CheckpointSaver::CheckpointSaver(std::filesystem::path folder, Communicator& world,
                                  const Options& options)
-    : folder_(std::move(folder)), world_(world), options_(options) {}
+    : folder_(std::move(folder)),
+      world_(world),
+      options_(options),
+      retention_(options.rule, *options.system) {}
 
 CheckpointSaver::~CheckpointSaver() {
   if (thread_.joinable()) thread_.join();
@@ -47,8 +50,8 @@ std::optional<SaveReport> CheckpointSaver::start(const CheckpointInfo& info,
   report_.step = info.step;
   started_ = Clock::now();
   return paused([&] {
-    save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(tensors), world_,
-                                             options_.rule, intact_, *options_.system);
+    save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(tensors), world_, retention_,
+                                             *options_.system);
     begin(Stage::writing);
     return !options_.background && advance();
   });
@@ -73,6 +76,12 @@ SaveReport CheckpointSaver::finish() {
     if (auto report = poll()) return *std::move(report);
     std::this_thread::sleep_for(kLook);
   }
+}
+
+std::vector<std::string> CheckpointSaver::wait_for_removal() {
+  FILIGREE_CHECK(!busy(), "a save of step ", report_.step, " is under way");
+  retention_.wait();
+  return retention_.take_warnings();
 }
 
 // What a rank does alone in a stage, on a thread in the background.

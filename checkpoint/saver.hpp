@@ -6,12 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "checkpoint/checkpoint.hpp"
+#include "checkpoint/retention.hpp"
 
 namespace filigree {
 
@@ -28,9 +28,9 @@ struct SaveReport {
 // The saves of a run. In the background, the caller waits for a few small messages between ranks. A
 // thread copies what this rank writes of the tensors, which the caller may read meanwhile but not
 // change: a training step does not before its gradients are there. Hashing, writing and flushing,
-// the publication and the removal of what is superseded follow on that thread. Ranks talk to each
-// other in these calls only, so the communicator is never used by two threads. The copy's memory is
-// kept for the next save.
+// and the publication follow on that thread. Ranks talk to each other in these calls only, so the
+// communicator is never used by two threads. The copy's memory is kept for the next save. What a
+// save supersedes is removed when it has ended, beside whatever comes next, in the foreground too.
 class CheckpointSaver {
  public:
   struct Options {
@@ -40,7 +40,7 @@ class CheckpointSaver {
   };
   // `world` must outlive it.
   CheckpointSaver(std::filesystem::path folder, Communicator& world, const Options& options);
-  // Waits for its thread; a save that has not been finished leaves nothing.
+  // Waits for its threads; a save that has not been finished leaves nothing.
   ~CheckpointSaver();
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
@@ -57,6 +57,9 @@ class CheckpointSaver {
   std::optional<SaveReport> poll();
   // Waits until the save has ended; only while busy().
   SaveReport finish();
+  // After the last save: waits until all that was superseded is removed, and returns the warnings
+  // that no report had. Not while busy(). Not collective: rank 0 removes.
+  std::vector<std::string> wait_for_removal();
 
  private:
   enum class Stage { writing, publishing };
@@ -72,7 +75,7 @@ class CheckpointSaver {
   std::filesystem::path folder_;
   Communicator& world_;
   Options options_;
-  std::set<std::int64_t> intact_;
+  Retention retention_;
   std::vector<Tensor> copies_;
   std::unique_ptr<CheckpointSave> save_;
   SaveReport report_;

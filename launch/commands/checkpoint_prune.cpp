@@ -3,6 +3,7 @@
 #include <set>
 
 #include "checkpoint/folders.hpp"
+#include "checkpoint/retention.hpp"
 #include "launch/commands/checkpoint_paths.hpp"
 #include "launch/commands/world.hpp"
 #include "launch/options.hpp"

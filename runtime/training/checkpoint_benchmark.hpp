@@ -36,6 +36,7 @@ struct CheckpointBenchmark {
   std::size_t tensors = 0;
   Timed plain_write;  // as many bytes as the rank's file has, in the largest pieces, and fsync
   Timed save;         // in the foreground: its time is a pause
+  Timed removal;      // of the checkpoint that this save superseded, which nobody waits for
   Timed pause;        // of a save in the background
   Timed background;   // that save from its start to its end
   double step_seconds;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "checkpoint/folders.hpp"
+#include "checkpoint/retention.hpp"
 #include "checkpoint/saver.hpp"
 #include "data_pipeline/manifest.hpp"
 #include "runtime/storage/atomic_file.hpp"
@@ -426,6 +427,7 @@ void Trainer::save_and_wait() {
   std::optional<SaveReport> ended = start_save();
   if (!ended) ended = saver_->finish();
   conclude(*ended);
+  for (const std::string& warning : saver_->wait_for_removal()) log_->warning(warning);
   if (ended->failed()) throw AgreedError(ended->failure);
 }
 
