@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <system_error>
 #include <utility>
 
 #include "checkpoint/folders.hpp"
@@ -28,31 +29,6 @@ bool is_intact(const fs::path& folder) {
   } catch (const UserError&) {
     return false;
   }
-}
-
-// Under a temporary name first: a removal that is cut short leaves a leftover, not a damaged
-// checkpoint. Returns all that is to be removed.
-std::vector<fs::path> put_aside(const fs::path& folder, const std::vector<std::int64_t>& steps,
-                                FileSystem& system) {
-  std::vector<fs::path> stuck;
-  for (const std::int64_t step : steps) {
-    const fs::path path = folder / step_folder_name(step);
-    if (system.rename(path, folder / temporary_folder_name(step, "removed")) != 0)
-      stuck.push_back(path);
-  }
-  std::vector<fs::path> all = leftovers_in(folder);
-  all.insert(all.end(), stuck.begin(), stuck.end());
-  return all;
-}
-
-// Returns those that could not be removed, as warnings.
-std::vector<std::string> remove_folders(const std::vector<fs::path>& folders, FileSystem& system) {
-  std::vector<std::string> warnings;
-  for (const fs::path& path : folders) {
-    if (system.remove(path) != 0)
-      warnings.push_back(str("cannot remove the old ", path.string(), ": ", std::strerror(errno)));
-  }
-  return warnings;
 }
 
 }  // namespace
@@ -90,7 +66,20 @@ std::vector<std::int64_t> superseded_steps(const fs::path& folder, const Retenti
 std::vector<std::string> remove_checkpoints(const fs::path& folder,
                                             const std::vector<std::int64_t>& steps,
                                             FileSystem& system) {
-  return remove_folders(put_aside(folder, steps, system), system);
+  std::vector<std::string> warnings;
+  const auto remove = [&](const fs::path& path) {
+    if (system.remove(path) == 0) return;
+    warnings.push_back(str("cannot remove the old ", path.string(), ": ", std::strerror(errno)));
+  };
+  for (const std::int64_t step : steps) {
+    const fs::path path = folder / step_folder_name(step);
+    // Under a temporary name first: a removal that is cut short leaves a leftover, not a damaged
+    // checkpoint.
+    const fs::path leaving = folder / temporary_folder_name(step, "removed");
+    remove(system.rename(path, leaving) == 0 ? leaving : path);
+  }
+  for (const fs::path& path : leftovers_in(folder)) remove(path);
+  return warnings;
 }
 
 Retention::Retention(const RetentionRule& rule, FileSystem& system) : rule_(rule), system_(system) {
@@ -99,17 +88,23 @@ Retention::Retention(const RetentionRule& rule, FileSystem& system) : rule_(rule
 
 // The new checkpoint is safe by now: trouble with old ones is no failure.
 void Retention::supersede(const fs::path& folder, std::int64_t step) {
-  FILIGREE_CHECK(!removal_.valid(), "a removal in ", folder, " is under way");
+  wait();
+  intact_.insert(step);
   try {
-    intact_.insert(step);
+    removal_ = std::async(std::launch::async,
+                          [this, folder, step] { return remove_superseded(folder, step); });
+  } catch (const std::system_error& error) {
+    warnings_.push_back(str("nothing old was removed in ", folder.string(), ": ", error.what()));
+  }
+}
+
+std::vector<std::string> Retention::remove_superseded(const fs::path& folder, std::int64_t step) {
+  try {
     const auto superseded = superseded_steps(folder, rule_, step, intact_);
     for (const std::int64_t gone : superseded) intact_.erase(gone);
-    removal_ = std::async(std::launch::async,
-                          [paths = put_aside(folder, superseded, system_), &system = system_] {
-                            return remove_folders(paths, system);
-                          });
+    return remove_checkpoints(folder, superseded, system_);
   } catch (const std::exception& error) {
-    warnings_.push_back(str("old checkpoints in ", folder.string(), ": ", error.what()));
+    return {error.what()};
   }
 }
 

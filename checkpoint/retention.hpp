@@ -30,30 +30,31 @@ std::vector<std::string> remove_checkpoints(const std::filesystem::path& folder,
                                             FileSystem& system);
 
 // The older checkpoints of a run, from save to save. To free the space of a file can take a disk as
-// long as to write it: what a save supersedes loses its name at once, and a thread removes it while
-// others go on. For one thread at a time.
+// long as to write it, so what a save supersedes is removed on a thread, beside what comes next.
+// For one caller at a time.
 class Retention {
  public:
   // `system` must outlive it.
   Retention(const RetentionRule& rule, FileSystem& system);
-  // Waits for the removal.
-  ~Retention() = default;
   Retention(const Retention&) = delete;
   Retention& operator=(const Retention&) = delete;
 
-  // `step`, which is intact, has been published below `folder`: what it supersedes, and what dead
-  // saves have left there, is no checkpoint any more and begins to be removed. Not while a removal
-  // or another save goes on there, whose folder would look like a leftover.
+  // `step`, which is intact, has been published below `folder`: what it supersedes begins to be
+  // removed, and what dead saves have left there. Until wait() no other save may begin there: its
+  // folder would pass for a leftover.
   void supersede(const std::filesystem::path& folder, std::int64_t step);
-  // Waits until all that was superseded is removed, so that its space is free.
+  // Waits until all that was superseded is gone and its space is free. So does the destructor.
   void wait();
-  // What went wrong in all of this, but for a removal that goes on; each once.
+  // What could not be removed, up to the last wait(); each once.
   std::vector<std::string> take_warnings();
 
  private:
+  std::vector<std::string> remove_superseded(const std::filesystem::path& folder,
+                                             std::int64_t step);
+
   RetentionRule rule_;
   FileSystem& system_;
-  std::set<std::int64_t> intact_;
+  std::set<std::int64_t> intact_;  // the steps that are known to be; the thread's while it runs
   std::vector<std::string> warnings_;
   std::future<std::vector<std::string>> removal_;  // of std::async: its destructor waits
 };

@@ -199,6 +199,7 @@ struct Hdf5File::State {
     return checked(H5Aopen(object, name.c_str(), H5P_DEFAULT), H5Aclose, path,
                    str("open attribute '", name, "' of '", owner, "'"));
   }
+  Hdf5Dataset describe(hid_t data, const std::string& name) const;
   // Of shape {}: a scalar.
   void write(const std::string& object_name, const std::string& name,
              const std::vector<std::int64_t>& shape, hid_t type, hid_t memory_type,
@@ -244,26 +245,24 @@ const std::filesystem::path& Hdf5File::path() const { return state_->path; }
 
 Hdf5Dataset Hdf5File::create_dataset(const std::string& name, Hdf5Type type,
                                      const std::vector<std::int64_t>& shape) {
-  {
-    const LibraryLock lock;
-    FILIGREE_CHECK(state_->file >= 0, "HDF5 file ", state_->path.string(), " is closed");
-    const std::filesystem::path& path = state_->path;
-    const Handle space = make_dataspace(shape, path);
-    const Handle links = checked(H5Pcreate(H5P_LINK_CREATE), H5Pclose, path, "set link properties");
-    const Handle layout =
-        checked(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, path, "set dataset properties");
-    if (H5Pset_create_intermediate_group(links.get(), 1) < 0 ||
-        H5Pset_layout(layout.get(), H5D_CONTIGUOUS) < 0 ||
-        H5Pset_alloc_time(layout.get(), H5D_ALLOC_TIME_EARLY) < 0 ||
-        H5Pset_fill_time(layout.get(), H5D_FILL_TIME_NEVER) < 0 ||
-        H5Pset_obj_track_times(layout.get(), false) < 0) {
-      fail(path, "set dataset properties");
-    }
-    checked(H5Dcreate2(state_->file, name.c_str(), library_type(type), space.get(), links.get(),
-                       layout.get(), H5P_DEFAULT),
-            H5Dclose, path, str("create dataset '", name, "'"));
+  const LibraryLock lock;
+  FILIGREE_CHECK(state_->file >= 0, "HDF5 file ", state_->path.string(), " is closed");
+  const std::filesystem::path& path = state_->path;
+  const Handle space = make_dataspace(shape, path);
+  const Handle links = checked(H5Pcreate(H5P_LINK_CREATE), H5Pclose, path, "set link properties");
+  const Handle layout =
+      checked(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, path, "set dataset properties");
+  if (H5Pset_create_intermediate_group(links.get(), 1) < 0 ||
+      H5Pset_layout(layout.get(), H5D_CONTIGUOUS) < 0 ||
+      H5Pset_alloc_time(layout.get(), H5D_ALLOC_TIME_EARLY) < 0 ||
+      H5Pset_fill_time(layout.get(), H5D_FILL_TIME_NEVER) < 0 ||
+      H5Pset_obj_track_times(layout.get(), false) < 0) {
+    fail(path, "set dataset properties");
   }
-  return dataset(name);
+  const Handle created = checked(H5Dcreate2(state_->file, name.c_str(), library_type(type),
+                                            space.get(), links.get(), layout.get(), H5P_DEFAULT),
+                                 H5Dclose, path, str("create dataset '", name, "'"));
+  return state_->describe(created.get(), name);
 }
 
 bool Hdf5File::has_dataset(const std::string& name) const {
@@ -281,12 +280,15 @@ bool Hdf5File::has_dataset(const std::string& name) const {
 Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
   const LibraryLock lock;
   FILIGREE_CHECK(state_->file >= 0, "HDF5 file ", state_->path.string(), " is closed");
-  const std::filesystem::path& path = state_->path;
-  const Handle data = checked(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose, path,
-                              str("open dataset '", name, "'"));
-  const Handle space = checked(H5Dget_space(data.get()), H5Sclose, path, "read a dataspace");
-  const Handle stored = checked(H5Dget_type(data.get()), H5Tclose, path, "read a type");
-  const Handle layout = checked(H5Dget_create_plist(data.get()), H5Pclose, path, "read a layout");
+  const Handle data = checked(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose,
+                              state_->path, str("open dataset '", name, "'"));
+  return state_->describe(data.get(), name);
+}
+
+Hdf5Dataset Hdf5File::State::describe(hid_t data, const std::string& name) const {
+  const Handle space = checked(H5Dget_space(data), H5Sclose, path, "read a dataspace");
+  const Handle stored = checked(H5Dget_type(data), H5Tclose, path, "read a type");
+  const Handle layout = checked(H5Dget_create_plist(data), H5Pclose, path, "read a layout");
 
   Hdf5Dataset result;
   result.shape = shape_of(space.get(), path);
@@ -307,10 +309,10 @@ Hdf5Dataset Hdf5File::dataset(const std::string& name) const {
   result.bytes = std::accumulate(result.shape.begin(), result.shape.end(), size_of(result.type),
                                  std::multiplies<>());
   if (result.bytes == 0) return result;
-  const haddr_t offset = H5Dget_offset(data.get());
+  const haddr_t offset = H5Dget_offset(data);
   hsize_t file_size = 0;
   if (offset == HADDR_UNDEF) refuse("has no storage");
-  if (H5Fget_filesize(state_->file, &file_size) < 0) fail(path, "read its size");
+  if (H5Fget_filesize(file, &file_size) < 0) fail(path, "read its size");
   if (offset + static_cast<haddr_t>(result.bytes) > file_size) refuse("ends after the file's end");
   result.file_offset = static_cast<std::int64_t>(offset);
   return result;
