@@ -26,6 +26,24 @@ struct NamedTensor {
   std::vector<std::int64_t> offset;  // of the slice, per dim
 };
 
+// A slice that is to be saved: what it is, and its values when it is their turn, so that one slice
+// at a time need be in memory.
+struct PromisedSlice {
+  PromisedSlice() = default;
+  PromisedSlice(const NamedTensor& slice, std::function<Tensor()> values);
+  // Values in host memory that stay as they are until they are written.
+  PromisedSlice(const NamedTensor& slice);
+
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;  // of the slice
+  Shape global_shape;
+  std::vector<std::int64_t> offset;  // of the slice, per dim
+  std::function<Tensor()> fetch;     // the values, in host memory
+
+  std::int64_t bytes() const { return shape.numel() * size_of(dtype); }
+};
+
 // What a checkpoint says of itself besides its tensors; stored in manifest.json.
 struct CheckpointInfo {
   std::int64_t step = 0;
@@ -62,21 +80,20 @@ class Retention;  // retention.hpp
 // untouched, and the save is over. One that is given up removes what it wrote.
 class CheckpointSave {
  public:
-  // Collective: who writes what, and a folder for it. Tensors are on the host, state and config
+  // Collective: who writes what, and a folder for it. No values are fetched yet. State and config
   // hold finite numbers only; all ranks give the same folder and step, and the rest of `info` and
   // `retention` are taken from rank 0, which first waits for what an earlier save has superseded to
   // be removed. What is referred to must outlive the save.
   CheckpointSave(std::filesystem::path folder, CheckpointInfo info,
-                 std::vector<NamedTensor> tensors, Communicator& world, Retention& retention,
+                 std::vector<PromisedSlice> slices, Communicator& world, Retention& retention,
                  FileSystem& system = posix_file_system());
   ~CheckpointSave();
   CheckpointSave(const CheckpointSave&) = delete;
   CheckpointSave& operator=(const CheckpointSave&) = delete;
 
-  // May be left out. Takes copies of what this rank writes, after which the tensors may change,
-  // into `copies`, whose memory serves the next save as well.
-  void copy(std::vector<Tensor>& copies);
-  void write();              // this rank's file; the tensors are not needed afterwards
+  // Which of the slices this rank writes, ascending; replicas of the others are written elsewhere.
+  const std::vector<std::size_t>& own_slices() const;
+  void write();              // this rank's file; fetches each of them once, one after the other
   void gather();             // collective: what all have written
   void publish();            // rank 0: the manifest, the rename, and the removal of old ones begins
   SavedCheckpoint finish();  // collective
@@ -88,7 +105,7 @@ class CheckpointSave {
 
 // All of it at once, the removal of what is superseded too. Collective.
 SavedCheckpoint save_checkpoint(const std::filesystem::path& folder, const CheckpointInfo& info,
-                                const std::vector<NamedTensor>& tensors, Communicator& world,
+                                const std::vector<PromisedSlice>& slices, Communicator& world,
                                 const RetentionRule& rule,
                                 FileSystem& system = posix_file_system());
 

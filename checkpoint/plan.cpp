@@ -32,26 +32,20 @@ void check_name(const std::string& name) {
   }
 }
 
-SliceClaim claim_of(const NamedTensor& named) {
-  check_name(named.name);
-  if (!named.tensor.defined()) {
-    throw UserError(str("tensor '", named.name, "' has no values to store"));
-  }
-  if (named.tensor.device().kind != DeviceKind::cpu) {
-    throw UserError(str("tensor '", named.name, "' is not in host memory; copy it there first"));
-  }
-  const Shape& shape = named.tensor.shape();
-  if (static_cast<int>(named.offset.size()) != shape.rank() ||
-      named.global_shape.rank() != shape.rank()) {
-    throw UserError(str("tensor '", named.name, "' has ", shape.rank(), " dims, its global shape ",
-                        named.global_shape.rank(), " and its offset ", named.offset.size(),
+SliceClaim claim_of(const PromisedSlice& slice) {
+  check_name(slice.name);
+  if (!slice.fetch) throw UserError(str("tensor '", slice.name, "' has no values to store"));
+  const Shape& shape = slice.shape;
+  if (static_cast<int>(slice.offset.size()) != shape.rank() ||
+      slice.global_shape.rank() != shape.rank()) {
+    throw UserError(str("tensor '", slice.name, "' has ", shape.rank(), " dims, its global shape ",
+                        slice.global_shape.rank(), " and its offset ", slice.offset.size(),
                         "; all three must agree"));
   }
-  SliceClaim claim{named.name, named.tensor.dtype(), named.global_shape,
-                   region_of(shape, named.offset)};
-  if (!encloses(whole_region(named.global_shape), claim.region)) {
-    throw UserError(str("tensor '", named.name, "': the slice ", claim.region.name(),
-                        " reaches outside the global shape ", named.global_shape));
+  SliceClaim claim{slice.name, slice.dtype, slice.global_shape, region_of(shape, slice.offset)};
+  if (!encloses(whole_region(slice.global_shape), claim.region)) {
+    throw UserError(str("tensor '", slice.name, "': the slice ", claim.region.name(),
+                        " reaches outside the global shape ", slice.global_shape));
   }
   return claim;
 }
@@ -84,10 +78,10 @@ void check_coverage(const std::map<std::string, SliceClaim>& tensors,
 
 }  // namespace
 
-std::vector<SliceClaim> claims_of(const std::vector<NamedTensor>& tensors) {
+std::vector<SliceClaim> claims_of(const std::vector<PromisedSlice>& slices) {
   std::vector<SliceClaim> claims;
-  claims.reserve(tensors.size());
-  for (const NamedTensor& named : tensors) claims.push_back(claim_of(named));
+  claims.reserve(slices.size());
+  for (const PromisedSlice& slice : slices) claims.push_back(claim_of(slice));
   return claims;
 }
 

@@ -10,7 +10,7 @@
 
 namespace filigree {
 
-// What a rank says it holds; the metadata of a NamedTensor.
+// What a rank says it holds; the metadata of a PromisedSlice.
 struct SliceClaim {
   std::string name;
   DType dtype = DType::f32;
@@ -20,10 +20,10 @@ struct SliceClaim {
   std::int64_t bytes() const { return region.numel() * size_of(dtype); }
 };
 
-// One claim per tensor, in the same order. Throws UserError naming a tensor that cannot be stored:
-// undefined, not on the host, a slice outside its global shape, a name that is not a path of plain
-// components ("a/b.c").
-std::vector<SliceClaim> claims_of(const std::vector<NamedTensor>& tensors);
+// One claim per slice, in the same order. Throws UserError naming a tensor that cannot be stored:
+// without values, a slice outside its global shape, a name that is not a path of plain components
+// ("a/b.c").
+std::vector<SliceClaim> claims_of(const std::vector<PromisedSlice>& slices);
 
 std::string encode_claims(const std::vector<SliceClaim>& claims);
 std::vector<SliceClaim> decode_claims(const std::string& text);

@@ -55,13 +55,12 @@ std::vector<Extent> write_skeleton(const std::filesystem::path& path, const Rank
   file.write_attribute("/", "world", std::int64_t{header.world});
   std::vector<Extent> extents;
   extents.reserve(slices.size());
-  for (const SliceToWrite& slice : slices) {
-    const NamedTensor& named = *slice.tensor;
-    const Hdf5Dataset dataset = file.create_dataset(
-        slice.dataset, stored_type(named.tensor.dtype()), list_of(named.tensor.shape()));
-    file.write_attribute(slice.dataset, "dtype", std::string(name_of(named.tensor.dtype())));
-    file.write_attribute(slice.dataset, "global_shape", list_of(named.global_shape));
-    file.write_attribute(slice.dataset, "offset", named.offset);
+  for (const auto& [name, slice] : slices) {
+    const Hdf5Dataset dataset =
+        file.create_dataset(name, stored_type(slice->dtype), list_of(slice->shape));
+    file.write_attribute(name, "dtype", std::string(name_of(slice->dtype)));
+    file.write_attribute(name, "global_shape", list_of(slice->global_shape));
+    file.write_attribute(name, "offset", slice->offset);
     extents.push_back({dataset.file_offset, dataset.bytes});
   }
   file.close();
@@ -79,7 +78,7 @@ std::vector<std::size_t> order_in_file(const std::vector<Extent>& extents) {
 
 std::int64_t payload_of(const std::vector<SliceToWrite>& slices) {
   std::int64_t bytes = 0;
-  for (const SliceToWrite& slice : slices) bytes += slice.tensor->tensor.bytes();
+  for (const SliceToWrite& slice : slices) bytes += slice.slice->bytes();
   return bytes;
 }
 
@@ -105,14 +104,19 @@ class HashedFile {
   }
   void pass_structure() { pass_structure(size_); }
 
-  WrittenSlice write_values(const NamedTensor& named) {
+  WrittenSlice write_values(const PromisedSlice& slice) {
     WrittenSlice written{cursor_, {}, 0, {}};
-    const Shape& shape = named.tensor.shape();
-    const std::int64_t rows = shape.rank() == 0 ? 1 : shape[0], bytes = named.tensor.bytes();
+    const Shape& shape = slice.shape;
+    const std::int64_t rows = shape.rank() == 0 ? 1 : shape[0], bytes = slice.bytes();
     if (bytes == 0) return {cursor_, Hasher128().digest(), 0, {}};
     const std::int64_t row_bytes = bytes / rows;
     written.part_rows = std::clamp<std::int64_t>(kPartBytes / row_bytes, 1, rows);
-    const auto* values = static_cast<const std::byte*>(named.tensor.raw());
+    const Tensor fetched = slice.fetch();
+    FILIGREE_CHECK(fetched.dtype() == slice.dtype && fetched.shape() == shape &&
+                       fetched.device().kind == DeviceKind::cpu,
+                   "tensor '", slice.name, "' was promised as ", name_of(slice.dtype), shape,
+                   " in host memory and fetched as ", name_of(fetched.dtype()), fetched.shape());
+    const auto* values = static_cast<const std::byte*>(fetched.raw());
     Hasher128 whole;
     for (std::int64_t row = 0; row < rows; row += written.part_rows) {
       const std::int64_t end = std::min(row + written.part_rows, rows) * row_bytes;
@@ -191,15 +195,15 @@ std::string structure_hash(const PosixFile& file, std::vector<Extent> extents) {
 WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankFileHeader& header,
                                 const std::vector<SliceToWrite>& slices, FileSystem& system) {
   const std::filesystem::path path = folder / rank_file_name(header.rank);
-  const NamedTensor* writing = nullptr;
+  const PromisedSlice* writing = nullptr;
   try {
     const std::vector<Extent> extents = write_skeleton(path, header, slices);
     HashedFile file(path, system);
     WrittenRankFile written;
     written.slices.resize(slices.size());
     for (const std::size_t index : order_in_file(extents)) {
-      writing = slices[index].tensor;
-      FILIGREE_CHECK_EQ(extents[index].bytes, writing->tensor.bytes(), slices[index].dataset);
+      writing = slices[index].slice;
+      FILIGREE_CHECK_EQ(extents[index].bytes, writing->bytes(), slices[index].dataset);
       file.pass_structure(extents[index].offset);
       written.slices[index] = file.write_values(*writing);
     }

@@ -16,8 +16,8 @@ namespace filigree {
 std::string rank_file_name(int rank);  // "rank_00000.h5"
 
 struct SliceToWrite {
-  std::string dataset;        // HDF5 path
-  const NamedTensor* tensor;  // outlives the call
+  std::string dataset;         // HDF5 path
+  const PromisedSlice* slice;  // outlives the call
 };
 
 struct RankFileHeader {
@@ -39,6 +39,7 @@ struct WrittenRankFile {
 };
 
 // Creates `folder`/rank_XXXXX.h5, reserves its space, writes and hashes it and flushes it to disk.
+// The values of a slice are fetched when the file comes to their place, and let go after it.
 // Throws UserError naming the file and the reason, and the bytes that were needed.
 WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankFileHeader& header,
                                 const std::vector<SliceToWrite>& slices, FileSystem& system);

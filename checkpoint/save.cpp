@@ -128,16 +128,16 @@ void check_free_space(const fs::path& folder, std::int64_t bytes, FileSystem& sy
 }
 
 // A further slice of a tensor on the same rank gets a name of its own.
-std::vector<SliceToWrite> slices_to_write(const std::vector<NamedTensor>& tensors,
+std::vector<SliceToWrite> slices_to_write(const std::vector<PromisedSlice>& slices,
                                           const std::vector<std::size_t>& indices) {
-  std::vector<SliceToWrite> slices;
+  std::vector<SliceToWrite> chosen;
   std::map<std::string, int> seen;
   for (const std::size_t index : indices) {
-    const int earlier = seen[tensors[index].name]++;
-    slices.push_back({earlier == 0 ? tensors[index].name : str(tensors[index].name, "#", earlier),
-                      &tensors[index]});
+    const PromisedSlice& slice = slices[index];
+    const int earlier = seen[slice.name]++;
+    chosen.push_back({earlier == 0 ? slice.name : str(slice.name, "#", earlier), &slice});
   }
-  return slices;
+  return chosen;
 }
 
 // What a rank tells rank 0 of its file.
@@ -200,11 +200,23 @@ std::int64_t bytes_of(const CheckpointManifest& manifest) {
 
 }  // namespace
 
+PromisedSlice::PromisedSlice(const NamedTensor& slice, std::function<Tensor()> values)
+    : name(slice.name),
+      dtype(slice.tensor.dtype()),
+      shape(slice.tensor.shape()),
+      global_shape(slice.global_shape),
+      offset(slice.offset),
+      fetch(std::move(values)) {}
+
+PromisedSlice::PromisedSlice(const NamedTensor& slice) : PromisedSlice(slice, {}) {
+  if (slice.tensor.defined()) fetch = [tensor = slice.tensor] { return tensor; };
+}
+
 // One save, as seen by one rank.
 struct CheckpointSave::State {
   fs::path folder;
   CheckpointInfo info;
-  std::vector<NamedTensor> tensors;
+  std::vector<PromisedSlice> slices;
   Communicator& world;
   Retention& retention;
   FileSystem& system;
@@ -222,7 +234,7 @@ struct CheckpointSave::State {
     return gather_or_throw(world, info.step, std::exchange(failure, ""), std::exchange(report, ""),
                            [this] { temporary.remove(); });
   }
-  const std::vector<std::size_t>& own_indices() const {
+  const std::vector<std::size_t>& own_slices() const {
     return plan[static_cast<std::size_t>(world.rank())];
   }
   fs::path temporary_path() const {
@@ -235,7 +247,7 @@ struct CheckpointSave::State {
 void CheckpointSave::State::agree_on_plan() {
   failure = failure_of([&] {
     FILIGREE_CHECK(info.step >= 0, "step is ", info.step);
-    report = encode_claims(claims_of(tensors));
+    report = encode_claims(claims_of(slices));
   });
   for (const std::string& text : agree()) claims.push_back(decode_claims(text));
   // The same input everywhere, hence the same plan or the same error everywhere.
@@ -256,9 +268,9 @@ void CheckpointSave::State::create_folder() {
 }
 
 CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
-                               std::vector<NamedTensor> tensors, Communicator& world,
+                               std::vector<PromisedSlice> slices, Communicator& world,
                                Retention& retention, FileSystem& system)
-    : state_(new State{std::move(folder), std::move(info), std::move(tensors), world, retention,
+    : state_(new State{std::move(folder), std::move(info), std::move(slices), world, retention,
                        system}) {
   state_->agree_on_plan();
   state_->create_folder();
@@ -266,32 +278,17 @@ CheckpointSave::CheckpointSave(fs::path folder, CheckpointInfo info,
 
 CheckpointSave::~CheckpointSave() = default;
 
-void CheckpointSave::copy(std::vector<Tensor>& copies) {
-  State& save = *state_;
-  const std::vector<std::size_t>& indices = save.own_indices();
-  save.failure = failure_of([&] {
-    copies.resize(indices.size());
-    for (std::size_t i = 0; i < indices.size(); ++i) {
-      Tensor& tensor = save.tensors[indices[i]].tensor;
-      Tensor& copy = copies[i];
-      if (!copy.defined() || copy.shape() != tensor.shape() || copy.dtype() != tensor.dtype())
-        copy = Tensor::empty(tensor.shape(), tensor.dtype());
-      copy.copy_from(tensor);
-      tensor = copy;
-    }
-  });
-}
+const std::vector<std::size_t>& CheckpointSave::own_slices() const { return state_->own_slices(); }
 
 void CheckpointSave::write() {
   State& save = *state_;
-  if (!save.failure.empty()) return;  // there are no copies to write
   save.failure = failure_of([&] {
-    const auto slices = slices_to_write(save.tensors, save.own_indices());
+    const auto slices = slices_to_write(save.slices, save.own_slices());
     const RankFileHeader header{save.id, save.info.step, save.world.rank(), save.world.size()};
     save.report =
         encode_report(write_rank_file(save.temporary_path(), header, slices, save.system), slices);
   });
-  save.tensors.clear();
+  save.slices.clear();
 }
 
 void CheckpointSave::gather() { state_->reports = state_->agree(); }
@@ -321,10 +318,10 @@ SavedCheckpoint CheckpointSave::finish() {
 }
 
 SavedCheckpoint save_checkpoint(const fs::path& folder, const CheckpointInfo& info,
-                                const std::vector<NamedTensor>& tensors, Communicator& world,
+                                const std::vector<PromisedSlice>& slices, Communicator& world,
                                 const RetentionRule& rule, FileSystem& system) {
   Retention retention(rule, system);
-  CheckpointSave save(folder, info, tensors, world, retention, system);
+  CheckpointSave save(folder, info, slices, world, retention, system);
   save.write();
   save.gather();
   save.publish();

@@ -49,9 +49,17 @@ std::optional<SaveReport> CheckpointSaver::start(const CheckpointInfo& info,
   FILIGREE_CHECK(!busy(), "a save of step ", report_.step, " is under way");
   report_.step = info.step;
   started_ = Clock::now();
+  tensors_ = std::move(tensors);
+  std::vector<PromisedSlice> slices;
+  for (std::size_t i = 0; i < tensors_.size(); ++i)
+    slices.emplace_back(tensors_[i], [this, i] { return values_of(i); });
   return paused([&] {
-    save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(tensors), world_, retention_,
+    save_ = std::make_unique<CheckpointSave>(folder_, info, std::move(slices), world_, retention_,
                                              *options_.system);
+    if (options_.background) {
+      copied_ = std::async(std::launch::deferred, [this] { copy_tensors(); });
+      if (options_.context.stream) copied_.wait();
+    }
     begin(Stage::writing);
     return !options_.background && advance();
   });
@@ -60,7 +68,7 @@ std::optional<SaveReport> CheckpointSaver::start(const CheckpointInfo& info,
 void CheckpointSaver::wait_for_copy() {
   if (!busy()) return;
   const Clock::time_point begun = Clock::now();
-  copied_.wait(false);
+  if (copied_.valid()) copied_.wait();
   report_.pause_seconds += seconds_between(begun, Clock::now());
 }
 
@@ -87,7 +95,6 @@ std::vector<std::string> CheckpointSaver::wait_for_removal() {
 // What a rank does alone in a stage, on a thread in the background.
 void CheckpointSaver::begin(Stage stage) {
   stage_ = stage;
-  copied_ = !options_.background || stage != Stage::writing;
   done_ = false;
   if (!options_.background) return run_stage();
   thread_ = std::thread([this] { run_stage(); });
@@ -95,16 +102,33 @@ void CheckpointSaver::begin(Stage stage) {
 
 void CheckpointSaver::run_stage() {
   if (stage_ == Stage::writing) {
-    if (!copied_) {
-      save_->copy(copies_);
-      copied_ = true;
-      copied_.notify_all();
-    }
+    if (copied_.valid()) copied_.wait();
     save_->write();
   } else {
     save_->publish();
   }
   done_ = true;
+}
+
+void CheckpointSaver::copy_tensors() {
+  const ExecutionContext& context = options_.context;
+  copies_.resize(tensors_.size());
+  for (const std::size_t index : save_->own_slices()) {
+    const Tensor& tensor = tensors_[index].tensor;
+    Tensor& copy = copies_[index];
+    if (!copy.defined() || copy.shape() != tensor.shape() || copy.dtype() != tensor.dtype())
+      copy = Tensor::empty(tensor.shape(), tensor.dtype(),
+                           context.pinned ? context.pinned : host_allocator());
+    context.copy(tensor, copy);
+  }
+  if (context.stream) context.stream->synchronize();
+}
+
+// What is written: the copy, or why there is none.
+Tensor CheckpointSaver::values_of(std::size_t index) {
+  if (!copied_.valid()) return options_.context.download(tensors_[index].tensor);
+  copied_.get();
+  return copies_[index];
 }
 
 bool CheckpointSaver::all_ranks_are_done() {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "checkpoint/checkpoint.hpp"
 #include "checkpoint/retention.hpp"
+#include "runtime/core/execution.hpp"
 
 namespace filigree {
 
@@ -27,16 +29,19 @@ struct SaveReport {
 
 // The saves of a run. In the background, the caller waits for a few small messages between ranks. A
 // thread copies what this rank writes of the tensors, which the caller may read meanwhile but not
-// change: a training step does not before its gradients are there. Hashing, writing and flushing,
-// and the publication follow on that thread. Ranks talk to each other in these calls only, so the
-// communicator is never used by two threads. The copy's memory is kept for the next save. What a
-// save supersedes is removed when it has ended, beside whatever comes next, in the foreground too.
+// change: a training step does not before its gradients are there. What is on an accelerator is
+// copied before the caller goes on, since its stream takes work from one thread. Hashing, writing
+// and flushing, and the publication follow on that thread. Ranks talk to each other in these calls
+// only, so the communicator is never used by two threads. The copy's memory is kept for the next
+// save. What a save supersedes is removed when it has ended, beside whatever comes next, in the
+// foreground too.
 class CheckpointSaver {
  public:
   struct Options {
     RetentionRule rule;
     bool background = true;  // false: start() does it all
     FileSystem* system = &posix_file_system();
+    ExecutionContext context = {};  // of the tensors
   };
   // `world` must outlive it.
   CheckpointSaver(std::filesystem::path folder, Communicator& world, const Options& options);
@@ -69,6 +74,8 @@ class CheckpointSaver {
   std::optional<SaveReport> paused(Body&& body);
   void begin(Stage stage);
   void run_stage();
+  void copy_tensors();
+  Tensor values_of(std::size_t index);
   bool all_ranks_are_done();
   bool advance();
 
@@ -76,13 +83,15 @@ class CheckpointSaver {
   Communicator& world_;
   Options options_;
   Retention retention_;
-  std::vector<Tensor> copies_;
+  std::vector<NamedTensor> tensors_;
+  std::vector<Tensor> copies_;       // of those that this rank writes; in the background
+  std::shared_future<void> copied_;  // deferred: made by whoever first asks for it
   std::unique_ptr<CheckpointSave> save_;
   SaveReport report_;
   Stage stage_ = Stage::writing;
   Clock::time_point started_;
   std::thread thread_;
-  std::atomic<bool> copied_{true}, done_{false};
+  std::atomic<bool> done_{false};
 };
 
 }  // namespace filigree

@@ -1,5 +1,6 @@
 #include "conversion/import_hugging_face.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 #include <system_error>
@@ -62,52 +63,81 @@ TakenTokenizer take_tokenizer(const fs::path& folder, const HuggingFaceImportOpt
   return {Tokenizer::from_bytes(std::move(bytes), file.string()), prefix};
 }
 
+// A few MiB of each at a time.
+bool same_values(const WeightFolder& weights, const std::string& left, const std::string& right) {
+  const Shape& shape = weights.shape(left);
+  if (weights.dtype(left) != weights.dtype(right) || shape != weights.shape(right)) return false;
+  constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
+  const std::int64_t rows = shape[0];
+  const std::int64_t row_bytes = shape.numel() / rows * size_of(weights.dtype(left));
+  const std::int64_t step = std::clamp<std::int64_t>(kPieceBytes / row_bytes, 1, rows);
+  for (std::int64_t row = 0; row < rows; row += step) {
+    const std::int64_t end = std::min(row + step, rows);
+    const Tensor one = weights.read_rows(left, row, end),
+                 other = weights.read_rows(right, row, end);
+    if (std::memcmp(one.raw(), other.raw(), static_cast<std::size_t>(one.bytes())) != 0)
+      return false;
+  }
+  return true;
+}
+
 // What some exporters add: constants of the rotary embedding, and a second name of tied embeddings.
 bool is_redundant(const WeightFolder& weights, const std::string& name, bool tied) {
   if (name.ends_with(".rotary_emb.inv_freq")) return true;
   if (!tied || name != "lm_head.weight") return false;
-  const Tensor head = weights.read(name), table = weights.read("model.embed_tokens.weight");
-  if (head.dtype() == table.dtype() && head.shape() == table.shape() &&
-      std::memcmp(head.raw(), table.raw(), static_cast<std::size_t>(table.bytes())) == 0)
-    return true;
+  if (same_values(weights, "model.embed_tokens.weight", name)) return true;
   throw UserError(str(weights.place(name),
                       ": tie_word_embeddings = true, but lm_head.weight differs from "
                       "model.embed_tokens.weight; set it false in config.json"));
 }
 
-std::vector<NamedTensor> read_weights(const fs::path& folder, const ModelConfig& config,
-                                      const ConversionProgress& progress) {
-  const WeightFolder weights(folder);
-  std::int64_t done = 0;
-  std::vector<NamedTensor> tensors;
+void check_fits(const WeightFolder& weights, const ModelWeight& weight) {
+  const std::string& name = weight.hugging_face;
+  const Shape& shape = weights.shape(name);
+  if (shape != weight.shape)
+    throw UserError(str(weights.place(name), ": tensor '", name, "' has shape ", shape,
+                        ", config.json makes it ", weight.shape));
+  const DType dtype = weights.dtype(name);
+  if (!is_floating(dtype))
+    throw UserError(str(weights.place(name), ": tensor '", name, "' holds whole numbers (",
+                        name_of(dtype), "); quantized weights are not supported"));
+}
+
+// The parameters as the checkpoint names them, each read when it is its turn; `weights` outlives
+// them. The folder holds these weights and no others, which is checked now.
+std::vector<PromisedTensor> promised_parameters(const WeightFolder& weights,
+                                                const ModelConfig& config) {
+  std::vector<PromisedTensor> parameters;
   std::set<std::string> known;
   for (const ModelWeight& weight : model_weights(config)) {
-    known.insert(weight.hugging_face);
-    const Shape& shape = weights.shape(weight.hugging_face);
-    if (shape != weight.shape)
-      throw UserError(str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face,
-                          "' has shape ", shape, ", config.json makes it ", weight.shape));
-    if (!is_floating(weights.dtype(weight.hugging_face)))
-      throw UserError(str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face,
-                          "' holds whole numbers (", name_of(weights.dtype(weight.hugging_face)),
-                          "); quantized weights are not supported"));
-    tensors.push_back(
-        {"parameters/" + weight.parameter,
-         narrowed(weights.read(weight.hugging_face), DType::f32,
-                  str(weights.place(weight.hugging_face), ": tensor '", weight.hugging_face, "'")),
-         shape, std::vector<std::int64_t>(shape.sizes().size(), 0)});
-    done += shape.numel();
-    if (progress) progress(done * size_of(DType::f32), config.parameters() * size_of(DType::f32));
+    const std::string& name = weight.hugging_face;
+    check_fits(weights, weight);
+    known.insert(name);
+    parameters.push_back(
+        {"parameters/" + weight.parameter, DType::f32, weight.shape, [&weights, name] {
+           return narrowed(weights.read(name), DType::f32,
+                           str(weights.place(name), ": tensor '", name, "'"));
+         }});
   }
   for (const std::string& name : weights.names())
     if (!known.contains(name) && !is_redundant(weights, name, config.tied_embeddings))
       throw UserError(str(weights.place(name), ": tensor '", name, "' of shape ",
                           weights.shape(name), " is not part of the model that config.json names"));
-  return tensors;
+  return parameters;
+}
+
+PromisedSlice whole_slice(const PromisedTensor& tensor) {
+  PromisedSlice slice;
+  slice.name = tensor.name;
+  slice.dtype = tensor.dtype;
+  slice.shape = slice.global_shape = tensor.shape;
+  slice.offset.resize(tensor.shape.sizes().size(), 0);
+  slice.fetch = tensor.make;
+  return slice;
 }
 
 void write_run(const fs::path& folder, const RunConfig& config, const ConfigText& text,
-               const Tokenizer& tokenizer, const std::vector<NamedTensor>& tensors) {
+               const Tokenizer& tokenizer, const std::vector<PromisedTensor>& parameters) {
   const RunDirectory run = RunDirectory::create(folder);
   write_file_atomically(run.config_file(), str("# configuration ", text.hash, "\n", text.text));
   write_file_atomically(run.tokenizer_file(), tokenizer.bytes());
@@ -118,7 +148,9 @@ void write_run(const fs::path& folder, const RunConfig& config, const ConfigText
   info.config_hash = text.hash;
   info.state = to_json(state);
   info.config = {{"text", text.text}};
-  save_checkpoint(run.checkpoints(), info, tensors, *self_communicator("world"), RetentionRule{});
+  std::vector<PromisedSlice> slices;
+  for (const PromisedTensor& parameter : parameters) slices.push_back(whole_slice(parameter));
+  save_checkpoint(run.checkpoints(), info, slices, *self_communicator("world"), RetentionRule{});
 }
 
 }  // namespace
@@ -138,14 +170,15 @@ HuggingFaceImport import_hugging_face(const fs::path& folder, const fs::path& ru
   result.config.run = run.string();
   const ConfigText text = text_of(result.config);
   OutputFolder output(run, options.overwrite, kImportMarker);
-  const std::vector<NamedTensor> tensors =
-      read_weights(folder, result.config.model, options.progress);
-  write_run(output.path(), result.config, text, taken.tokenizer, tensors);
+  const WeightFolder weights(folder);
+  std::vector<PromisedTensor> parameters = promised_parameters(weights, result.config.model);
+  report_progress(parameters, 1, options.progress);
+  write_run(output.path(), result.config, text, taken.tokenizer, parameters);
   write_file_atomically(
       output.path() / kImportMarker,
       nlohmann::ordered_json({{"version", 1}, {"input", folder.string()}}).dump(2) + "\n");
   output.publish();
-  result.tensors = std::ssize(tensors);
+  result.tensors = std::ssize(parameters);
   return result;
 }
 

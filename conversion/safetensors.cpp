@@ -217,6 +217,18 @@ Tensor SafetensorsReader::read(const std::string& name) const {
   return values;
 }
 
+Tensor SafetensorsReader::read_rows(const std::string& name, std::int64_t begin,
+                                    std::int64_t end) const {
+  const Entry& found = entry(name);
+  FILIGREE_CHECK(found.shape.rank() > 0 && 0 <= begin && begin <= end && end <= found.shape[0],
+                 "rows [", begin, ", ", end, ") of ", found.shape);
+  const Tensor values = Tensor::empty(found.shape.with(0, end - begin), dtype(name));
+  if (values.numel() > 0)
+    file_.read_at(found.offset + begin * (found.bytes / found.shape[0]), values.raw(),
+                  values.bytes());
+  return values;
+}
+
 namespace {
 
 std::string header_of(const std::vector<SafetensorsSlot>& slots,

@@ -32,6 +32,8 @@ class SafetensorsReader {
   // Throw UserError when the file has a type that Filigree does not read (BOOL, F8_E4M3, ...).
   DType dtype(const std::string& name) const;
   Tensor read(const std::string& name) const;
+  Tensor read_rows(const std::string& name, std::int64_t begin,
+                   std::int64_t end) const;  // of dim 0
 
  private:
   struct Entry {

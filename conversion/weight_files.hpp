@@ -49,6 +49,9 @@ class WeightFolder {
   const Shape& shape(const std::string& name) const { return file_of(name).shape(name); }
   DType dtype(const std::string& name) const { return file_of(name).dtype(name); }
   Tensor read(const std::string& name) const { return file_of(name).read(name); }
+  Tensor read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const {
+    return file_of(name).read_rows(name, begin, end);
+  }
   // The file that holds it, for messages.
   std::string place(const std::string& name) const { return file_of(name).path().string(); }
 

@@ -180,7 +180,7 @@ class Benchmark {
         engine_(config, mesh_, context_of(config, options)) {
     fill(engine_.optimizer().first_moment(), 1);
     fill(engine_.optimizer().second_moment(), 2);
-    tensors_ = training_tensors(engine_.parameters(), engine_.optimizer(), engine_.context());
+    tensors_ = training_tensors(engine_.parameters(), engine_.optimizer());
     result_.layout = config.parallel;
     result_.parameters = config.model.parameters();
     result_.tensors = tensors_.size();
@@ -203,7 +203,9 @@ class Benchmark {
   }
 
   CheckpointSaver saver(const char* name, bool background) {
-    return {scratch_.path() / name, world_, {.rule = {.keep = 1}, .background = background}};
+    return {scratch_.path() / name,
+            world_,
+            {.rule = {.keep = 1}, .background = background, .context = engine_.context()}};
   }
 
   SaveReport save(CheckpointSaver& saver) {

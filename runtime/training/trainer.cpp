@@ -103,7 +103,8 @@ Trainer::Trainer(const TrainingJob& job, const std::shared_ptr<Communicator>& wo
   saver_.emplace(directory_->checkpoints(), mesh_.world(),
                  CheckpointSaver::Options{{config_.checkpoint.keep, config_.checkpoint.keep_every},
                                           config_.checkpoint.background,
-                                          job_.checkpoint_files});
+                                          job_.checkpoint_files,
+                                          engine_->context()});
 }
 
 // Everything that can go wrong before memory is allocated, and the same on every rank.
@@ -408,9 +409,8 @@ CheckpointInfo Trainer::checkpoint_info() const {
 // Once the one before has ended.
 std::optional<SaveReport> Trainer::start_save() {
   if (saver_->busy()) conclude(saver_->finish());
-  return saver_->start(
-      checkpoint_info(),
-      training_tensors(engine_->parameters(), engine_->optimizer(), engine_->context()));
+  return saver_->start(checkpoint_info(),
+                       training_tensors(engine_->parameters(), engine_->optimizer()));
 }
 
 void Trainer::save() {

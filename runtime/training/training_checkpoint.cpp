@@ -58,18 +58,6 @@ NamedTensor named(const std::string& prefix, const Parameter& parameter, const T
   return {prefix + parameter.name, tensor, parameter.global_shape, parameter.offset};
 }
 
-// Views of the buffers, wherever they are.
-std::vector<NamedTensor> state_views(const ParameterStore& store, const AdamWOptimizer& optimizer) {
-  std::vector<NamedTensor> tensors;
-  for (std::size_t i = 0; i < store.size(); ++i) {
-    tensors.push_back(named("parameters/", store[i], store.master_of(i)));
-    if (!store[i].trains) continue;
-    tensors.push_back(named("optimizer/m/", store[i], store.slice(optimizer.first_moment(), i)));
-    tensors.push_back(named("optimizer/v/", store[i], store.slice(optimizer.second_moment(), i)));
-  }
-  return tensors;
-}
-
 }  // namespace
 
 nlohmann::json to_json(const TrainingState& state) {
@@ -102,10 +90,14 @@ TrainingState training_state(const CheckpointInfo& info, const std::filesystem::
 }
 
 std::vector<NamedTensor> training_tensors(const ParameterStore& store,
-                                          const AdamWOptimizer& optimizer,
-                                          const ExecutionContext& context) {
-  std::vector<NamedTensor> tensors = state_views(store, optimizer);
-  for (NamedTensor& named : tensors) named.tensor = context.download(named.tensor);
+                                          const AdamWOptimizer& optimizer) {
+  std::vector<NamedTensor> tensors;
+  for (std::size_t i = 0; i < store.size(); ++i) {
+    tensors.push_back(named("parameters/", store[i], store.master_of(i)));
+    if (!store[i].trains) continue;
+    tensors.push_back(named("optimizer/m/", store[i], store.slice(optimizer.first_moment(), i)));
+    tensors.push_back(named("optimizer/v/", store[i], store.slice(optimizer.second_moment(), i)));
+  }
   return tensors;
 }
 
@@ -119,7 +111,7 @@ void read_tensor(const CheckpointReader& reader, const NamedTensor& target,
 }
 
 void load_training_tensors(const CheckpointReader& reader, TrainingEngine& engine) {
-  for (const NamedTensor& target : state_views(engine.parameters(), engine.optimizer()))
+  for (const NamedTensor& target : training_tensors(engine.parameters(), engine.optimizer()))
     read_tensor(reader, target, engine.context());
   engine.parameters().refresh_compute(engine.context());
 }

@@ -29,10 +29,9 @@ nlohmann::json to_json(const TrainingState& state);
 TrainingState training_state(const CheckpointInfo& info, const std::filesystem::path& folder);
 
 // "parameters/NAME" of every parameter, "optimizer/m/NAME" and "optimizer/v/NAME" of every one that
-// trains: this rank's slices, in host memory. On the CPU they are views of the buffers.
+// trains: this rank's slices, views of the buffers wherever they are.
 std::vector<NamedTensor> training_tensors(const ParameterStore& store,
-                                          const AdamWOptimizer& optimizer,
-                                          const ExecutionContext& context);
+                                          const AdamWOptimizer& optimizer);
 
 // CheckpointReader::read into a tensor of the context.
 void read_tensor(const CheckpointReader& reader, const NamedTensor& target,

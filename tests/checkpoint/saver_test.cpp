@@ -14,6 +14,8 @@ namespace {
 
 using namespace checkpoint_testing;
 
+using Names = std::vector<std::string>;
+
 GlobalTensor weights(std::int64_t step) {
   return {"parameters/w", random_bits({64, 32}, DType::f32, "w", static_cast<std::uint64_t>(step))};
 }
@@ -36,6 +38,39 @@ class HeldDisk : public FileSystem {
   std::mutex mutex_;
   std::condition_variable released_;
   bool open_ = false;
+};
+
+// A disk that removes nothing before the test lets it, and notes a folder that is made meanwhile.
+class HeldRemoval : public FileSystem {
+ public:
+  int remove(const std::filesystem::path& path) override {
+    std::unique_lock lock(mutex_);
+    removing_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_; });
+    removing_ = false;
+    return FileSystem::remove(path);
+  }
+  int make_folder(const std::filesystem::path& path) override {
+    const std::lock_guard lock(mutex_);
+    made_within_removal_ |= removing_;
+    return FileSystem::make_folder(path);
+  }
+  void wait_for_removal() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return removing_; });
+  }
+  void release() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+  bool made_within_removal() const { return made_within_removal_; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = false, removing_ = false, made_within_removal_ = false;
 };
 
 CheckpointSaver::Options options(FileSystem& system, std::int64_t keep = 3) {
@@ -124,6 +159,61 @@ TEST(CheckpointSaver, InTheForegroundStartDoesItAll) {
   EXPECT_EQ(report->failure, "");
   expect_reads(CheckpointReader(*newest_checkpoint(scratch.path(), no_warning)),
                whole_of(weights(7)));
+}
+
+TEST(CheckpointSaver, NobodyWaitsForTheRemovalOfOldOnesButTheNextSave) {
+  for (const bool background : {false, true}) {
+    const TemporaryFolder scratch;
+    HeldRemoval disk;
+    const auto world = self_communicator();
+    CheckpointSaver::Options removing = options(disk, 1);
+    removing.background = background;
+    CheckpointSaver saver(scratch.path(), *world, removing);
+    const auto save = [&](std::int64_t step) {
+      auto report = saver.start(info_of(step), {whole_of(weights(step))});
+      if (!report) report = saver.finish();
+      EXPECT_EQ(report->failure, "");
+    };
+    for (const std::int64_t step : {1, 2, 3}) save(step);
+    disk.wait_for_removal();
+    EXPECT_EQ(names_in(scratch.path()),
+              (Names{"step_00000001.tmp.removed", "step_00000002", "step_00000003"}));
+    std::thread later([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      disk.release();
+    });
+    save(4);
+    later.join();
+    EXPECT_FALSE(disk.made_within_removal()) << "the removal would take it for a leftover";
+    EXPECT_EQ(saver.wait_for_removal(), Names{});
+    EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000003", "step_00000004"}));
+  }
+}
+
+TEST(CheckpointSaver, WhatCannotBeRemovedIsReportedOnceAndTriedAgain) {
+  const TemporaryFolder scratch;
+  testing::FaultyFileSystem system;
+  system.only = "remove";
+  system.fail_from = 1;
+  system.fail_to = 1 << 20;
+  const auto world = self_communicator();
+  CheckpointSaver::Options waiting = options(system, 1);
+  waiting.background = false;
+  CheckpointSaver saver(scratch.path(), *world, waiting);
+  const auto warnings = [&](std::int64_t step) {
+    return saver.start(info_of(step), {whole_of(weights(step))})->saved.warnings;
+  };
+  for (const std::int64_t step : {1, 2, 3}) EXPECT_EQ(warnings(step), Names{});
+  const Names of_the_next = warnings(4);
+  ASSERT_FALSE(of_the_next.empty());
+  expect_mentions(of_the_next[0], {"cannot remove the old", "step_00000001.tmp.removed"});
+  const Names of_the_last = saver.wait_for_removal();
+  ASSERT_FALSE(of_the_last.empty());
+  EXPECT_EQ(saver.wait_for_removal(), Names{});
+  system.only = "nothing";
+  EXPECT_EQ(warnings(5), Names{});
+  EXPECT_EQ(saver.wait_for_removal(), Names{});
+  EXPECT_EQ(names_in(scratch.path()), (Names{"step_00000004", "step_00000005"}));
 }
 
 TEST(CheckpointSaver, GivenUpItLeavesNothing) {
