@@ -60,6 +60,10 @@ inline NamedTensor shard_of(const GlobalTensor& global, int dim, int size, int r
   return slice_of(global, region);
 }
 
+inline std::vector<PromisedSlice> promised(const std::vector<NamedTensor>& tensors) {
+  return {tensors.begin(), tensors.end()};
+}
+
 // The same tensor with every byte poisoned, to be read into.
 inline NamedTensor poisoned(const NamedTensor& named) {
   NamedTensor copy = named;

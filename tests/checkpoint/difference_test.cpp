@@ -18,7 +18,7 @@ GlobalTensor tensor(const std::string& name, const Shape& shape, std::vector<T> 
 CheckpointReader saved(const fs::path& folder, const std::vector<GlobalTensor>& tensors, int ranks,
                        int dim) {
   run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
-    std::vector<NamedTensor> mine;
+    std::vector<PromisedSlice> mine;
     for (const GlobalTensor& global : tensors)
       mine.push_back(global.values.rank() > dim ? shard_of(global, dim, ranks, world->rank())
                                                 : whole_of(global));

@@ -66,7 +66,7 @@ void in_child(Body&& body) {
 
 // Every rank saves what `tensors` gives it; all must throw the same UserError, which is returned.
 std::string shared_error_of(int ranks, const fs::path& folder,
-                            const std::function<std::vector<NamedTensor>(int)>& tensors,
+                            const std::function<std::vector<PromisedSlice>(int)>& tensors,
                             const CheckpointInfo& info = info_of(2)) {
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
   run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
@@ -96,7 +96,7 @@ NamedTensor named(const std::string& name, const Shape& shape, const Shape& glob
 TEST_F(FailingSave, ARankThatCannotWriteItsFile) {
   // A dataset cannot also be a group: rank 2 fails after ranks 0 and 1 have written their files.
   const std::string error = shared_error_of(4, scratch_.path(), [](int rank) {
-    std::vector<NamedTensor> tensors{named("w", {1, 3}, {4, 3}, {rank, 0})};
+    std::vector<PromisedSlice> tensors{named("w", {1, 3}, {4, 3}, {rank, 0})};
     if (rank == 2) tensors.push_back(named("w/inner", {2}, {2}, {0}));
     return tensors;
   });
@@ -106,7 +106,7 @@ TEST_F(FailingSave, ARankThatCannotWriteItsFile) {
 TEST_F(FailingSave, ARankWithATensorThatCannotBeStored) {
   const auto error_of = [&](const NamedTensor& bad) {
     return shared_error_of(3, scratch_.path(), [&](int rank) {
-      return rank == 1 ? std::vector<NamedTensor>{bad} : std::vector<NamedTensor>{};
+      return rank == 1 ? std::vector<PromisedSlice>{bad} : std::vector<PromisedSlice>{};
     });
   };
   expect_mentions(error_of({"w", Tensor(), {2}, {0}}), {"rank 1", "'w'", "no values"});
@@ -120,7 +120,7 @@ TEST_F(FailingSave, ARankWithATensorThatCannotBeStored) {
 TEST_F(FailingSave, RanksThatDisagree) {
   const auto error_of = [&](const NamedTensor& first, const NamedTensor& second) {
     return shared_error_of(2, scratch_.path(), [&](int rank) {
-      return std::vector<NamedTensor>{rank == 0 ? first : second};
+      return std::vector<PromisedSlice>{rank == 0 ? first : second};
     });
   };
   const NamedTensor half = named("w", {2}, {4}, {0});
@@ -132,7 +132,7 @@ TEST_F(FailingSave, RanksThatDisagree) {
 TEST_F(FailingSave, StateThatJsonCannotHold) {
   CheckpointInfo info = info_of(2);
   info.state["loss"] = {{"best", std::numeric_limits<double>::infinity()}};
-  const auto nothing = [](int) { return std::vector<NamedTensor>{}; };
+  const auto nothing = [](int) { return std::vector<PromisedSlice>{}; };
   expect_mentions(shared_error_of(2, scratch_.path(), nothing, info), {"state.loss.best is inf"});
   info = info_of(2);
   info.state["text"] = "\xff";
@@ -141,7 +141,7 @@ TEST_F(FailingSave, StateThatJsonCannotHold) {
 
 TEST_F(FailingSave, AFolderThatCannotBeMade) {
   const fs::path file = scratch_.path() / "step_00000001" / "manifest.json";
-  const auto nothing = [](int) { return std::vector<NamedTensor>{}; };
+  const auto nothing = [](int) { return std::vector<PromisedSlice>{}; };
   expect_mentions(shared_error_of(3, file / "checkpoints", nothing),
                   {"rank 0", "cannot create folder", "Not a directory"});
 }
@@ -153,7 +153,7 @@ TEST_F(FailingSave, AFileLargerThanTheProcessMayWrite) {
     std::signal(SIGXFSZ, SIG_IGN);
     const std::string error = shared_error_of(3, scratch_.path(), [](int rank) {
       const std::int64_t rows = rank == 1 ? 300 : 10;
-      return std::vector<NamedTensor>{named(str("w", rank), {rows, 256}, {rows, 256}, {0, 0})};
+      return std::vector<PromisedSlice>{named(str("w", rank), {rows, 256}, {rows, 256}, {0, 0})};
     });
     expect_mentions(error, {"rank 1: ", "rank_00001.h5", "File too large", "bytes are needed"});
     save_step(scratch_.path(), 1, 2, 1);  // small enough, and nothing lingers from the failure
@@ -185,8 +185,9 @@ TEST(FullDisk, LeavesTheOldCheckpointAndSaysWhatWasNeeded) {
   in_child([&] {
     save_step(folder, 1, 2, 1, 512);  // 512 KiB
     const GlobalTensor large = weights(2, 4096);
-    const std::string error = shared_error_of(
-        2, folder, [&](int rank) { return std::vector<NamedTensor>{shard_of(large, 0, 2, rank)}; });
+    const std::string error = shared_error_of(2, folder, [&](int rank) {
+      return std::vector<PromisedSlice>{shard_of(large, 0, 2, rank)};
+    });
     expect_mentions(error, {"step 2 was not saved", "No space left", "4194304 bytes are needed"});
     EXPECT_EQ(names_in(folder), std::vector<std::string>{"step_00000001"});
     expect_newest_is(folder, 1, 512);
@@ -194,7 +195,7 @@ TEST(FullDisk, LeavesTheOldCheckpointAndSaysWhatWasNeeded) {
     // Enough by the sum of the values, but not with the padding: found when a rank reserves its
     // space.
     const std::string padded = shared_error_of(2, folder, [&](int rank) {
-      std::vector<NamedTensor> tensors;
+      std::vector<PromisedSlice> tensors;
       for (int i = 0; i < 150; ++i) {
         tensors.push_back(named(str("w", rank, ".", i), {1025}, {1025}, {0}));
       }
@@ -209,7 +210,7 @@ TEST(FullDisk, LeavesTheOldCheckpointAndSaysWhatWasNeeded) {
     }
     filler.close();
     const std::string full = shared_error_of(2, folder, [&](int rank) {
-      return std::vector<NamedTensor>{shard_of(weights(2), 0, 2, rank)};
+      return std::vector<PromisedSlice>{shard_of(weights(2), 0, 2, rank)};
     });
     expect_mentions(full, {"step 2 was not saved", "No space left"});
     EXPECT_EQ(names_in(folder), (std::vector<std::string>{"filler", "step_00000001"}));

@@ -44,8 +44,9 @@ std::vector<NamedTensor> layout(const std::vector<GlobalTensor>& model, int size
 fs::path save_layout(const fs::path& folder, const std::vector<GlobalTensor>& model, int ranks) {
   fs::path published;
   run_ranks(ranks, [&](std::shared_ptr<Communicator> world) {
-    const SavedCheckpoint saved = save_checkpoint(
-        folder, info_of(200, 1, ranks), layout(model, ranks, world->rank()), *world, {.keep = 1});
+    const SavedCheckpoint saved =
+        save_checkpoint(folder, info_of(200, 1, ranks),
+                        promised(layout(model, ranks, world->rank())), *world, {.keep = 1});
     if (world->rank() == 0) published = saved.folder;
   });
   return published;
@@ -110,7 +111,7 @@ TEST(RoundTrip, SeveralSlicesOfATensorOnOneRank) {
   const TemporaryFolder scratch;
   const GlobalTensor global{"fused", random_bits({12, 5}, DType::f32, "fused")};
   run_ranks(2, [&](std::shared_ptr<Communicator> world) {
-    std::vector<NamedTensor> slices;
+    std::vector<PromisedSlice> slices;
     for (const std::int64_t part : {0, 4, 8}) {
       slices.push_back(slice_of(global, region_of({2, 5}, {part + 2 * world->rank(), 0})));
     }
@@ -178,7 +179,7 @@ TEST(RoundTrip, ReplicasAreWrittenOnceAndShared) {
   const std::int64_t payload = 8 * 64 * 1024 * 4;
   std::atomic<std::int64_t> reported{0};
   run_ranks(4, [&](std::shared_ptr<Communicator> world) {  // dp2 x tp2
-    std::vector<NamedTensor> tensors;
+    std::vector<PromisedSlice> tensors;
     for (const GlobalTensor& global : globals) {
       tensors.push_back(shard_of(global, 0, 2, world->rank() % 2));
     }

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "checkpoint/folders.hpp"
+#include "checkpoint/manifest.hpp"
 #include "runtime/training/memory_report.hpp"
 #include "tests/cuda/fresh_gpu.hpp"
 #include "tests/training/tiny_shards.hpp"
@@ -61,6 +63,15 @@ class TrainerOnGpu : public ::testing::Test {
     return losses;
   }
 
+  // Of every slice of every tensor of the checkpoint.
+  std::vector<std::string> hashes_of(const std::string& name, std::int64_t step) const {
+    const CheckpointReader reader(folder_.path() / name / "checkpoints" / step_folder_name(step));
+    std::vector<std::string> hashes;
+    for (const auto& [tensor, saved] : reader.manifest().tensors)
+      for (const SavedSlice& slice : saved.slices) hashes.push_back(tensor + ' ' + slice.hash);
+    return hashes;
+  }
+
   static void expect_near(const std::vector<double>& losses, const std::vector<double>& expected) {
     ASSERT_EQ(losses.size(), expected.size());
     // Rounding, as in training_step_test.cpp.
@@ -104,6 +115,27 @@ TEST_F(TrainerOnGpu, ARunGoesOnOnTheOtherDevice) {
     SCOPED_TRACE(name);
     train_on(first, run(name, 5));
     expect_near(train_on(second, run(name, 10), true), expected);
+  }
+}
+
+TEST_F(TrainerOnGpu, ARunThatIsTakenUpAgainHasTheBitsOfOneThatWentThrough) {
+  const auto run = [&](const std::string& name, std::int64_t steps, bool background) {
+    RunConfig result = config(name, steps);
+    result.schedule.kind = "constant";  // does not depend on the number of steps
+    result.checkpoint.background = background;
+    result.checkpoint.every = 2;  // saves go beside steps that change what they save
+    return result;
+  };
+  const std::vector<double> expected = train_on(On::gpu, run("whole", 10, true));
+  for (const bool background : {false, true}) {
+    const std::string name = background ? "background" : "foreground";
+    SCOPED_TRACE(name);
+    train_on(On::gpu, run(name, 5, background));
+    // The save of step 5 is gone: what goes on is what was saved while step 5 was done.
+    std::filesystem::remove_all(folder_.path() / name / "checkpoints" / "step_00000005");
+    EXPECT_EQ(train_on(On::gpu, run(name, 10, background), true), expected);
+    EXPECT_EQ(hashes_of(name, 10), hashes_of("whole", 10));
+    EXPECT_EQ(hashes_of(name, 8), hashes_of("whole", 8));
   }
 }
 
