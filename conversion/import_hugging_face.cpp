@@ -63,11 +63,11 @@ TakenTokenizer take_tokenizer(const fs::path& folder, const HuggingFaceImportOpt
   return {Tokenizer::from_bytes(std::move(bytes), file.string()), prefix};
 }
 
-// A few MiB of each at a time.
+// A piece of each at a time.
 bool same_values(const WeightFolder& weights, const std::string& left, const std::string& right) {
   const Shape& shape = weights.shape(left);
   if (weights.dtype(left) != weights.dtype(right) || shape != weights.shape(right)) return false;
-  constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
+  constexpr std::int64_t kPieceBytes = 64 << 10;
   const std::int64_t rows = shape[0];
   const std::int64_t row_bytes = shape.numel() / rows * size_of(weights.dtype(left));
   const std::int64_t step = std::clamp<std::int64_t>(kPieceBytes / row_bytes, 1, rows);

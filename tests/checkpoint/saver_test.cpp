@@ -40,10 +40,12 @@ class HeldDisk : public FileSystem {
   bool open_ = false;
 };
 
-// A disk that removes nothing before the test lets it, and notes a folder that is made meanwhile.
+// A disk that removes no checkpoint before the test lets it, and notes a folder that is made
+// meanwhile.
 class HeldRemoval : public FileSystem {
  public:
   int remove(const std::filesystem::path& path) override {
+    if (path.extension() != ".removed") return FileSystem::remove(path);
     std::unique_lock lock(mutex_);
     removing_ = true;
     changed_.notify_all();
@@ -65,10 +67,13 @@ class HeldRemoval : public FileSystem {
     open_ = true;
     changed_.notify_all();
   }
-  bool made_within_removal() const { return made_within_removal_; }
+  bool made_within_removal() const {
+    const std::lock_guard lock(mutex_);
+    return made_within_removal_;
+  }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = false, removing_ = false, made_within_removal_ = false;
 };

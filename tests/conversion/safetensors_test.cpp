@@ -63,6 +63,10 @@ TEST_F(Safetensors, WhatIsWrittenIsReadBack) {
   for (const auto& [slot, seed] : slots)
     EXPECT_TRUE(same_bits(reader.read(slot.name), random_bits(slot.shape, slot.dtype, seed)))
         << slot.name;
+  const Tensor all = reader.read("a.weight");
+  EXPECT_TRUE(same_bits(reader.read_rows("a.weight", 1, 3), all.rows(1, 3)));
+  EXPECT_TRUE(same_bits(reader.read_rows("a.weight", 0, 0), all.rows(0, 0)));
+  EXPECT_EQ(reader.read_rows("empty", 0, 0).shape(), (Shape{0, 7}));
   // The values start at a multiple of 8, as Hugging Face's own writer has it.
   const std::string bytes = read_file(file());
   std::uint64_t length = 0;
