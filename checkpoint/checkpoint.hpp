@@ -64,7 +64,7 @@ struct RetentionRule {
 struct SavedCheckpoint {
   std::filesystem::path folder;       // checkpoints/step_00000200
   std::int64_t bytes = 0;             // of all rank files
-  std::vector<std::string> warnings;  // old checkpoints that could not be removed, then or before
+  std::vector<std::string> warnings;  // of removals of old checkpoints that have failed by now
 };
 
 class Retention;  // retention.hpp
