@@ -82,6 +82,15 @@ std::int64_t payload_of(const std::vector<SliceToWrite>& slices) {
   return bytes;
 }
 
+Tensor fetch(const PromisedSlice& slice) {
+  const Tensor values = slice.fetch();
+  FILIGREE_CHECK(values.dtype() == slice.dtype && values.shape() == slice.shape &&
+                     values.device().kind == DeviceKind::cpu,
+                 "tensor '", slice.name, "' was promised as ", name_of(slice.dtype), slice.shape,
+                 " in host memory and fetched as ", name_of(values.dtype()), values.shape());
+  return values;
+}
+
 // Goes through a file that libhdf5 has laid out, front to back, and fills in the values: every byte
 // is hashed while it is in the cache.
 class HashedFile {
@@ -104,19 +113,14 @@ class HashedFile {
   }
   void pass_structure() { pass_structure(size_); }
 
-  WrittenSlice write_values(const PromisedSlice& slice) {
+  WrittenSlice write_values(const Tensor& tensor) {
     WrittenSlice written{cursor_, {}, 0, {}};
-    const Shape& shape = slice.shape;
-    const std::int64_t rows = shape.rank() == 0 ? 1 : shape[0], bytes = slice.bytes();
+    const Shape& shape = tensor.shape();
+    const std::int64_t rows = shape.rank() == 0 ? 1 : shape[0], bytes = tensor.bytes();
     if (bytes == 0) return {cursor_, Hasher128().digest(), 0, {}};
     const std::int64_t row_bytes = bytes / rows;
     written.part_rows = std::clamp<std::int64_t>(kPartBytes / row_bytes, 1, rows);
-    const Tensor fetched = slice.fetch();
-    FILIGREE_CHECK(fetched.dtype() == slice.dtype && fetched.shape() == shape &&
-                       fetched.device().kind == DeviceKind::cpu,
-                   "tensor '", slice.name, "' was promised as ", name_of(slice.dtype), shape,
-                   " in host memory and fetched as ", name_of(fetched.dtype()), fetched.shape());
-    const auto* values = static_cast<const std::byte*>(fetched.raw());
+    const auto* values = static_cast<const std::byte*>(tensor.raw());
     Hasher128 whole;
     for (std::int64_t row = 0; row < rows; row += written.part_rows) {
       const std::int64_t end = std::min(row + written.part_rows, rows) * row_bytes;
@@ -196,6 +200,7 @@ WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankF
                                 const std::vector<SliceToWrite>& slices, FileSystem& system) {
   const std::filesystem::path path = folder / rank_file_name(header.rank);
   const PromisedSlice* writing = nullptr;
+  bool fetching = false;
   try {
     const std::vector<Extent> extents = write_skeleton(path, header, slices);
     HashedFile file(path, system);
@@ -205,13 +210,17 @@ WrittenRankFile write_rank_file(const std::filesystem::path& folder, const RankF
       writing = slices[index].slice;
       FILIGREE_CHECK_EQ(extents[index].bytes, writing->bytes(), slices[index].dataset);
       file.pass_structure(extents[index].offset);
-      written.slices[index] = file.write_values(*writing);
+      fetching = true;
+      const Tensor values = fetch(*writing);
+      fetching = false;
+      written.slices[index] = file.write_values(values);
     }
     writing = nullptr;
     file.pass_structure();
     written.file = file.finish();
     return written;
   } catch (const UserError& error) {
+    if (fetching) throw;  // nothing is wrong with the file
     throw UserError(str(error.what(),
                         writing ? str(" (tensor '", writing->name, "')") : std::string(), " (",
                         payload_of(slices), " bytes are needed for ", slices.size(), " tensors)"));

@@ -91,7 +91,7 @@ TEST(PromisedSlices, OnesThatCannotBeFetchedFailTheSaveOnAllRanks) {
   unreadable.fetch = []() -> Tensor { throw UserError("the source is gone"); };
   other.fetch = [] { return Tensor::zeros({kColumns, kRows}, DType::f32); };
   const std::vector<std::pair<PromisedSlice, std::vector<std::string>>> cases = {
-      {unreadable, {"rank 1: the source is gone", "tensor 'parameters/w1'"}},
+      {unreadable, {"not saved: rank 1: the source is gone"}},
       {other, {"rank 1", "'parameters/w2' was promised as f32[64, 256]", "as f32[256, 64]"}}};
   for (const auto& [promise, parts] : cases) {
     const TemporaryFolder scratch;
