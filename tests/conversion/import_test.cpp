@@ -75,8 +75,9 @@ std::int64_t live_bytes() {
 TEST_F(Import, OneWeightIsInMemoryAtATime) {
   add("lm_head.weight", {model_.vocabulary, model_.width}, "model.embed_tokens.weight");
   write();
-  // As read and as converted, and 2^16 values of each as f64 to see what was too large.
-  const std::int64_t allowed = 2 * bytes_of_largest() + (1 << 20) + (64 << 10);
+  // As read and as converted, in blocks of the allocator that may be a quarter larger, and 2^16
+  // values of each as f64, to see what was too large.
+  const std::int64_t allowed = 2 * bytes_of_largest() * 5 / 4 + (1 << 20) + (64 << 10);
   ASSERT_GT(4 * model_.parameters(), 5 * allowed);
   const std::int64_t live = live_bytes(), peak = host_allocator()->peak_bytes();
   std::int64_t calls = 0;
