@@ -88,13 +88,14 @@ std::string Manifest::split_hash(const std::string& split) const {
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
   json value = to_json(manifest);
   value["hash"] = content_hash(value);
-  write_file_atomically(folder / kManifestName, value.dump(2) + "\n");
+  write_file_atomically(folder / kDatasetManifestName, value.dump(2) + "\n");
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / kManifestName;
+  const std::filesystem::path path = folder / kDatasetManifestName;
   if (!std::filesystem::exists(path)) {
-    throw UserError(str(folder.string(), " is no folder of token shards: it has no ", kManifestName,
+    throw UserError(str(folder.string(), " is no folder of token shards: it has no ",
+                        kDatasetManifestName,
                         std::filesystem::exists(folder) ? "" : " (nor does the folder exist)",
                         "; make one with `filigree data tokenize`"));
   }

@@ -14,7 +14,7 @@ namespace filigree {
 
 inline constexpr std::int64_t kShardFormatVersion = 1;
 inline constexpr std::int64_t kChecksumBlock = 8192;  // tokens per checksum
-inline constexpr const char* kManifestName = "manifest.json";
+inline constexpr const char* kDatasetManifestName = "manifest.json";
 inline constexpr const char* kTokenizerName = "tokenizer.model";
 
 struct ShardEntry {

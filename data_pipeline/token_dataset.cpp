@@ -57,8 +57,8 @@ void expect(const std::filesystem::path& path, const char* what, const Value& fo
 PosixFile open_intact(const std::filesystem::path& path, const ShardEntry& entry,
                       std::int64_t token_bytes) {
   if (!std::filesystem::exists(path)) {
-    refuse(path,
-           str("missing; ", kManifestName, " lists it: copy it here or make the shards again"));
+    refuse(path, str("missing; ", kDatasetManifestName,
+                     " lists it: copy it here or make the shards again"));
   }
   PosixFile file = PosixFile::open_for_reading(path);
   const std::int64_t size = file.size();
@@ -197,8 +197,9 @@ TokenDataset TokenDataset::open(const std::filesystem::path& folder, const Manif
     begin += entry.tokens;
     documents += entry.documents;
   }
-  expect(folder / kManifestName, "the sum of its shards' tokens", begin, state->split.tokens);
-  expect(folder / kManifestName, "the sum of its shards' documents", documents,
+  expect(folder / kDatasetManifestName, "the sum of its shards' tokens", begin,
+         state->split.tokens);
+  expect(folder / kDatasetManifestName, "the sum of its shards' documents", documents,
          state->split.documents);
   TokenDataset dataset;
   dataset.state_ = std::move(state);

@@ -122,7 +122,7 @@ class Run {
   Run(const TokenizeOptions& options, const std::function<void(const TokenizeProgress&)>& progress)
       : options_(options),
         progress_(progress),
-        folder_(options.output, options.overwrite, kManifestName) {}
+        folder_(options.output, options.overwrite, kDatasetManifestName) {}
 
   TokenizeReport all() {
     const std::filesystem::path spool = folder_.path() / "standard_input.spool";

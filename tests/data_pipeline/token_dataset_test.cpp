@@ -33,11 +33,11 @@ class TokenDatasetTest : public test::ShardsTest {
   // would.
   static void edit_manifest(const std::filesystem::path& folder,
                             const std::function<void(nlohmann::json&)>& edit) {
-    auto json = nlohmann::json::parse(read_file(folder / kManifestName));
+    auto json = nlohmann::json::parse(read_file(folder / kDatasetManifestName));
     edit(json);
     json.erase("hash");
     json["hash"] = hash128(json.dump());
-    write_file_atomically(folder / kManifestName, json.dump());
+    write_file_atomically(folder / kDatasetManifestName, json.dump());
   }
 };
 
@@ -91,7 +91,7 @@ TEST_F(TokenDatasetTest, AMissingShardIsNamed) {
   std::filesystem::remove(folder / "train_00002.h5");
   EXPECT_TRUE(mentions(open_error(folder), {"train_00002.h5", "missing"}));
   EXPECT_TRUE(mentions(user_error([&] { TokenDataset::open(folder / "none", "train"); }),
-                       {"none", kManifestName}));
+                       {"none", kDatasetManifestName}));
   EXPECT_TRUE(mentions(user_error([&] { TokenDataset::open(folder, "test"); }),
                        {"'test'", "train, validation"}));
 }
@@ -141,7 +141,7 @@ TEST_F(TokenDatasetTest, AShardOrManifestOfAnotherFolderIsRefused) {
   std::filesystem::copy_file(folder / "train_00001.h5", folder / "train_00000.h5", copy);
   EXPECT_TRUE(mentions(open_error(folder), {"train_00000.h5"}));
 
-  std::filesystem::copy_file(other / kManifestName, folder / kManifestName, copy);
+  std::filesystem::copy_file(other / kDatasetManifestName, folder / kDatasetManifestName, copy);
   EXPECT_TRUE(mentions(open_error(folder), {kTokenizerName}));
   std::filesystem::copy_file(other / kTokenizerName, folder / kTokenizerName, copy);
   EXPECT_TRUE(mentions(open_error(folder), {"train_00000.h5"}));
@@ -158,21 +158,21 @@ TEST_F(TokenDatasetTest, AttributesAreComparedWithTheManifest) {
 
 TEST_F(TokenDatasetTest, AChangedManifestIsRefused) {
   const auto folder = make_shards();
-  std::string text = read_file(folder / kManifestName);
+  std::string text = read_file(folder / kDatasetManifestName);
   const std::string good = text;
   text.replace(text.find("\"tokens\": "), 11, "\"tokens\": 9");
-  write_file_atomically(folder / kManifestName, text);
-  EXPECT_TRUE(mentions(open_error(folder), {kManifestName, "its own hash"}));
-  write_file_atomically(folder / kManifestName, good.substr(0, good.size() / 2));
-  EXPECT_TRUE(mentions(open_error(folder), {kManifestName, "not a JSON object"}));
-  write_file_atomically(folder / kManifestName, "{\"a\": 1}");
-  EXPECT_TRUE(mentions(open_error(folder), {kManifestName, "format"}));
-  write_file_atomically(folder / kManifestName, good);
+  write_file_atomically(folder / kDatasetManifestName, text);
+  EXPECT_TRUE(mentions(open_error(folder), {kDatasetManifestName, "its own hash"}));
+  write_file_atomically(folder / kDatasetManifestName, good.substr(0, good.size() / 2));
+  EXPECT_TRUE(mentions(open_error(folder), {kDatasetManifestName, "not a JSON object"}));
+  write_file_atomically(folder / kDatasetManifestName, "{\"a\": 1}");
+  EXPECT_TRUE(mentions(open_error(folder), {kDatasetManifestName, "format"}));
+  write_file_atomically(folder / kDatasetManifestName, good);
   edit_manifest(folder, [](nlohmann::json& json) { json["version"] = 99; });
-  EXPECT_TRUE(mentions(open_error(folder), {kManifestName, "version 99", "version 1"}));
-  write_file_atomically(folder / kManifestName, good);
+  EXPECT_TRUE(mentions(open_error(folder), {kDatasetManifestName, "version 99", "version 1"}));
+  write_file_atomically(folder / kDatasetManifestName, good);
   edit_manifest(folder, [](nlohmann::json& json) { json["splits"]["train"].erase("tokens"); });
-  EXPECT_TRUE(mentions(open_error(folder), {kManifestName, "tokens"}));
+  EXPECT_TRUE(mentions(open_error(folder), {kDatasetManifestName, "tokens"}));
 }
 
 TEST_F(TokenDatasetTest, InspectionFindsWhatIsDamagedAndOnlyThat) {

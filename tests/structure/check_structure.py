@@ -185,23 +185,25 @@ def text_problems(root, files):
 
 
 ANONYMOUS = re.compile(r"^namespace \{\n.*?^\}  // namespace$", re.MULTILINE | re.DOTALL)
-TYPE = re.compile(r"^(?:struct|class|enum class|union) (\w+)(?: final)?(?: : [^;{]*)? \{", re.MULTILINE)
+MERGED = re.compile(r"^(?:(?:struct|class|enum class|union) (\w+)(?: final)?(?: : [^;{]*)? \{|inline constexpr [^={(]*?(k[A-Z]\w*)\b)",
+                    re.MULTILINE)
 
 
-def type_problems(root, files):
-    """Two types of one name in the one namespace: the linker mixes their functions without a word."""
+def name_problems(root, files):
+    """Two types, or two inline constants, of one name in the one namespace: the linker takes them for one without a word."""
     defined = {}
     for path in files:
         name = path.relative_to(root).as_posix()
         if path.suffix not in SOURCE_SUFFIXES or name.startswith("tests/"):
             continue
-        for match in TYPE.finditer(ANONYMOUS.sub("", path.read_text(encoding="utf-8"))):
-            other = defined.setdefault(match.group(1), name)
+        for match in MERGED.finditer(ANONYMOUS.sub("", path.read_text(encoding="utf-8"))):
+            defines = match.group(1) or match.group(2)
+            other = defined.setdefault(defines, name)
             if other != name:
-                yield f"{name}: defines {match.group(1)}, as {other} does"
+                yield f"{name}: defines {defines}, as {other} does"
 
 
-CHECKS = [include_problems, registry_problems, readme_problems, text_problems, type_problems]
+CHECKS = [include_problems, registry_problems, readme_problems, text_problems, name_problems]
 
 
 def problems(root):

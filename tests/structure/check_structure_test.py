@@ -51,6 +51,10 @@ class Planted(unittest.TestCase):
         self.expect({"kernels/norm/norm.hpp": "#pragma once\nstruct Norm final : Op {\n};\n",
                      "parallel/mesh.hpp": "#pragma once\nnamespace filigree {\nclass Norm {\n};\n}\n"}, "defines Norm")
 
+    def test_two_constants_of_one_name(self):
+        self.expect({"kernels/norm/norm.hpp": "#pragma once\ninline constexpr char kName[] = \"a\";\n",
+                     "parallel/mesh.hpp": "#pragma once\ninline constexpr const char* kName = \"b\";\n"}, "defines kName")
+
     def test_types_apart_in_unnamed_namespaces(self):
         text = "namespace {\n\nstruct Local {\n};\n\n}  // namespace\n"
         self.assertEqual(self.problems({"kernels/norm/norm_reference.cpp": text, "kernels/norm/norm.cpp": text}), [])
