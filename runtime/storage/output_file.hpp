@@ -4,23 +4,21 @@
 
 #include <filesystem>
 
+#include "runtime/storage/temporary_path.hpp"
+
 namespace filigree {
 
 class OutputFile {
  public:
-  // Names a temporary file beside `target`, which does not exist yet.
+  // Names a temporary file beside `target`, which does not exist yet and goes unless published.
   explicit OutputFile(std::filesystem::path target);
-  ~OutputFile();  // removes the temporary file unless it was published
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
 
-  const std::filesystem::path& path() const { return temporary_; }  // make it, write it, flush it
+  const std::filesystem::path& path() const { return temporary_.path(); }  // make, write, flush it
   void publish();  // renames to the target, which is replaced. Throws UserError
 
  private:
-  void remove() const noexcept;
-
-  std::filesystem::path target_, temporary_;
+  std::filesystem::path target_;
+  TemporaryPath temporary_;
 };
 
 }  // namespace filigree

@@ -30,49 +30,45 @@ void check_target(const fs::path& target, bool overwrite, const std::string& mar
   }
 }
 
-fs::path beside(const fs::path& target, const char* kind) {
-  fs::path path = target;
-  path += str(kind, ::getpid());
-  return path;
+// Without a trailing slash, so that names beside it can be made.
+fs::path without_slash(const fs::path& folder) {
+  return (fs::absolute(folder) / "").lexically_normal().parent_path();
+}
+
+// `from` takes the place of `to`, with one rename where there is nothing.
+void put(const fs::path& from, const fs::path& to) {
+  const bool replaces = fs::exists(to) && !fs::is_empty(to);
+  fs::path old = to;
+  old += str(".old.", ::getpid());
+  if (replaces) rename_durably(to, old);
+  try {
+    rename_durably(from, to);
+  } catch (...) {
+    std::error_code ignored;  // the first failure is what there is to say
+    if (replaces) fs::rename(old, to, ignored);
+    throw;
+  }
+  std::error_code ignored;
+  if (replaces) fs::remove_all(old, ignored);
 }
 
 }  // namespace
 
-OutputFolder::OutputFolder(const fs::path& target, bool overwrite, const std::string& marker) {
-  // Without a trailing slash, so that names beside it can be made.
-  target_ = (fs::absolute(target) / "").lexically_normal().parent_path();
-  temporary_ = beside(target_, ".tmp.");
+OutputFolder::OutputFolder(const fs::path& target, bool overwrite, const std::string& marker)
+    : target_(without_slash(target)), temporary_(target_) {
   try {
     check_target(target_, overwrite, marker);
     fs::create_directories(target_.parent_path());
-    fs::remove_all(temporary_);  // of an earlier process with our id
-    fs::create_directory(temporary_);
+    fs::create_directory(path());
   } catch (const fs::filesystem_error& error) {
     throw UserError(str("output ", target.string(), ": cannot make the folder ",
                         error.path1().string(), ": ", error.code().message()));
   }
 }
 
-OutputFolder::~OutputFolder() {
-  std::error_code ignored;
-  if (!temporary_.empty()) fs::remove_all(temporary_, ignored);
-}
-
 void OutputFolder::publish() {
-  sync_folder(temporary_);
-  const bool replaces = fs::exists(target_) && !fs::is_empty(target_);
-  const fs::path old = beside(target_, ".old.");
-  if (replaces) rename_durably(target_, old);
-  try {
-    rename_durably(temporary_, target_);
-  } catch (...) {
-    std::error_code ignored;  // the first failure is what there is to say
-    if (replaces) fs::rename(old, target_, ignored);
-    throw;
-  }
-  temporary_.clear();
-  std::error_code ignored;
-  if (replaces) fs::remove_all(old, ignored);
+  sync_folder(path());
+  temporary_.publish([this] { put(path(), target_); });
 }
 
 }  // namespace filigree
