@@ -18,6 +18,7 @@ std::vector<PatternCase> cases() {
       {shape_of(1, 70, 330, 2, 1, 96, 260)},
       {shape_of(1, 130, 170, 2, 2, 40, 0, false)},
       {shape_of(1, 100, 40, 1, 1, 64, -30)},
+      {shape_of(0, 100, 100, 2, 1, 64)},
       // Lists with blocks of whole tiles, and of pieces of 64, 32, 16 and 8 keys.
       {narrow, 128, 128, 0.5, true},
       {wide, 64, 64, 0.4, true},
