@@ -21,9 +21,10 @@ using testing::train_on_gpu;
 using testing::TrainedRun;
 
 // Differences come from rounding alone: `tolerance` is relative to the loss.
-void expect_agreement(const RunConfig& config, double tolerance) {
+void expect_agreement(const RunConfig& config, double tolerance,
+                      const ExecutionContext& context = testing::fresh_gpu(1)) {
   const TrainedRun cpu = train(config, {});
-  const TrainedRun gpu = train_on_gpu(config, 1);
+  const TrainedRun gpu = train(config, context);
   for (std::size_t i = 0; i < cpu.steps.size(); ++i) {
     EXPECT_NEAR(gpu.steps[i].loss, cpu.steps[i].loss, tolerance * cpu.steps[i].loss)
         << "step " << i + 1;
@@ -64,6 +65,38 @@ TEST(TrainingStep, AdaptiveAgreesWithTheCpuInF32) {
 
 TEST(TrainingStep, DenseAgreesWithTheCpuInBf16) {
   expect_agreement(compared_run("dense", "bf16"), 3e-3);
+}
+
+TEST(TrainingStep, AdaptiveAgreesWithTheCpuInBf16) {
+  expect_agreement(compared_run("adaptive", "bf16"), 3e-3);
+}
+
+// Heads of the width that tensor cores take in large tiles, in steps of which some are replayed.
+void expect_wide_heads_agree(const std::string& kernel) {
+  for (const std::string mechanism : {"dense", "adaptive"}) {
+    SCOPED_TRACE(mechanism);
+    RunConfig config = compared_run(mechanism, "bf16");
+    config.model.layers = 1;
+    config.model.width = 128;
+    config.model.head_dim = 64;
+    config.model.sequence = 136;
+    config.model.sparsity.query_group = 64;
+    config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
+    config.train.steps = 4;
+    ExecutionContext context = testing::fresh_gpu(1);
+    context.forced_kernels = {{"attention_forward", kernel}, {"attention_backward", kernel}};
+    expect_agreement(config, 3e-3, context);
+  }
+}
+
+TEST(TrainingStep, WideHeadsAgreeWithTheCpu) { expect_wide_heads_agree("cuda"); }
+
+TEST(TrainingStep, WideHeadsOfHopperAgreeWithTheCpu) {
+  const std::vector<std::string> built = cuda_architectures();
+  if (cuda_devices().front().major != 9 ||
+      std::find(built.begin(), built.end(), "90a") == built.end())
+    GTEST_SKIP() << "no GPU of compute capability 9.0, or no code for it";
+  expect_wide_heads_agree("hopper");
 }
 
 TEST(TrainingStep, EveryMechanismAgreesWithTheCpu) {
