@@ -97,7 +97,9 @@ nlohmann::ordered_json to_json(const StepReport& report) {
                         {"teacher_seconds", timing.teacher_seconds},
                         {"tokens_per_second", timing.tokens_per_second},
                         {"model_flops_per_second", timing.model_flops_per_second},
-                        {"peak_bytes", timing.peak_bytes}};
+                        {"peak_bytes", timing.peak_bytes},
+                        {"reserved_bytes", timing.reserved_bytes},
+                        {"system_allocations", timing.system_allocations}};
   return line;
 }
 

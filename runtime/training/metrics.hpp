@@ -26,6 +26,8 @@ struct StepTiming {
   // of the dense work that was executed.
   double model_flops_per_second = 0;
   std::int64_t peak_bytes = 0;  // most memory handed out at once so far
+  // Taken from the system by now, and in how many pieces: neither grows after the first steps.
+  std::int64_t reserved_bytes = 0, system_allocations = 0;
 };
 
 // One optimizer step. Everything but `timing` is a function of configuration, data and layout only.

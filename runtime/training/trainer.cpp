@@ -373,6 +373,7 @@ EvaluationOptions Trainer::evaluation_options() const {
 
 void Trainer::validate() {
   if (!data_->validation) return;
+  const TraceRange range("validation");
   const auto start = Clock::now();
   EvaluationOptions options = evaluation_options();
   options.measured_layers = config_.model.layers;
