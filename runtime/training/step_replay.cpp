@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/core/trace.hpp"
+
 namespace filigree {
 namespace {
 
@@ -55,6 +57,7 @@ void StepReplay::capture(std::int64_t step, const Enqueue& enqueue) {
     const StepMemory memory(context_);
     enqueue(StepNumber(step, *capture.record));
   } catch (...) {
+    context_.work = before;
     try {
       context_.stream->end_capture();
     } catch (const InternalError&) {  // follows from the first, which says more
@@ -71,6 +74,7 @@ void StepReplay::capture(std::int64_t step, const Enqueue& enqueue) {
 }
 
 void StepReplay::launch(const Capture& capture) {
+  const TraceRange range("replay");
   context_.settle_work();
   capture.work->launch(*context_.stream);
   context_.work += capture.counted;

@@ -10,6 +10,7 @@
 #include "checkpoint/retention.hpp"
 #include "checkpoint/saver.hpp"
 #include "data_pipeline/manifest.hpp"
+#include "runtime/core/trace.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/training/agreement.hpp"
 #include "runtime/training/evaluation.hpp"
@@ -301,7 +302,10 @@ StepReport Trainer::one_step(LoaderSource& source) {
   const double executed_share =
       static_cast<double>(report.executed_flops) / static_cast<double>(report.dense_flops);
   report.timing.model_flops_per_second = dense_model_flops * executed_share / seconds;
-  report.timing.peak_bytes = counting_allocator(job_.context).peak_bytes();
+  const CachingAllocator& allocator = counting_allocator(job_.context);
+  report.timing.peak_bytes = allocator.peak_bytes();
+  report.timing.reserved_bytes = allocator.reserved_bytes();
+  report.timing.system_allocations = allocator.system_allocations();
   return report;
 }
 
@@ -409,6 +413,7 @@ CheckpointInfo Trainer::checkpoint_info() const {
 
 // Once the one before has ended.
 std::optional<SaveReport> Trainer::start_save() {
+  const TraceRange range("save");
   if (saver_->busy()) conclude(saver_->finish());
   return saver_->start(checkpoint_info(),
                        training_tensors(engine_->parameters(), engine_->optimizer()));

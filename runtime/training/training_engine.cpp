@@ -82,6 +82,7 @@ void TrainingEngine::parameters_loaded() { model_.weights_changed(WeightChange::
 
 StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, bool measure,
                                 const std::function<void()>& before_update) {
+  const TraceRange range("step");
   take_batches(source);
   const std::int64_t every = config_.train.check_lists;
   Observation observation{.measures = measure, .compares = every > 0 && step % every == 0};
@@ -109,6 +110,7 @@ StepResult TrainingEngine::step(MicroBatchSource& source, std::int64_t step, boo
 }
 
 void TrainingEngine::take_batches(MicroBatchSource& source) {
+  const TraceRange range("data");
   batches_.clear();
   for (std::int64_t micro = 0; micro < source.micro_batches(); ++micro)
     batches_.push_back(source.next());
@@ -122,7 +124,6 @@ void TrainingEngine::take_batches(MicroBatchSource& source) {
 
 void TrainingEngine::enqueue_step(const StepNumber& step, Observation& observation,
                                   const std::function<void()>& before_update) {
-  const TraceRange range("step");
   totals_.clear(context_);
   accumulate_gradients(step, observation);
   check_agreement(step, observation);
