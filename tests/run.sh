@@ -56,7 +56,8 @@ cd "$filigree_root"
 
 headline "Build (output in build/$preset.log)"
 build "$preset" ON all
-say "Built build/$preset"
+say "Built build/$preset, of and for:"
+"build/$preset/bin/filigree" doctor
 
 headline "Tests"
 prepare_mpi
