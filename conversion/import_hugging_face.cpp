@@ -13,6 +13,7 @@
 #include "data_pipeline/tokenizer.hpp"
 #include "runtime/storage/atomic_file.hpp"
 #include "runtime/storage/output_folder.hpp"
+#include "runtime/storage/untrusted_json.hpp"
 #include "runtime/training/run_directory.hpp"
 #include "runtime/training/training_checkpoint.hpp"
 
@@ -30,7 +31,7 @@ ModelConfig read_config(const fs::path& folder, const HuggingFaceImportOptions& 
   if (!fs::is_regular_file(file, error))
     throw UserError(str("--input ", folder.string(),
                         ": there is no config.json; give the folder of a Hugging Face model"));
-  const auto json = nlohmann::json::parse(read_file(file), nullptr, false);
+  const auto json = parse_json(read_file(file), FileProblem("config", file));
   ModelConfig config = model_from_description(json, file.string());
   if (options.sequence > 0) config.sequence = options.sequence;
   return config;

@@ -11,7 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "runtime/storage/file_problem.hpp"
+#include "runtime/storage/untrusted_json.hpp"
 
 namespace filigree {
 namespace {
@@ -60,7 +60,8 @@ std::string_view type_name(DType dtype) {
 // JSON whose objects have no key twice; nlohmann's parser would keep the last.
 json parse_header(const std::string& text, const FileProblem& problem) {
   std::vector<std::set<std::string>> keys;
-  const auto watch = [&](int, json::parse_event_t event, json& value) {
+  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
+    require_shallow(depth, problem);
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event != json::parse_event_t::key) return true;

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/untrusted_json.hpp"
 
 namespace filigree {
 namespace fs = std::filesystem;
@@ -133,20 +134,18 @@ void WeightFolder::open_one(const fs::path& file) {
 }
 
 void WeightFolder::open_index(const fs::path& index) {
-  const auto fail = [&](const auto&... what) {
-    throw UserError(str("index ", index.string(), ": ", what...));
-  };
-  const auto json = nlohmann::json::parse(read_file(index), nullptr, false);
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
-    fail("it is no JSON object with a weight_map");
+  const FileProblem problem("index", index);
+  const auto json = parse_json(read_file(index), problem);
+  problem.require(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(),
+                  "it is no JSON object with a weight_map");
   for (const auto& [tensor, file] : json["weight_map"].items()) {
     const std::string name = file.is_string() ? file.template get<std::string>() : "";
     // A plain name: an index must not lead out of its folder.
-    if (!name.ends_with(kSuffix) || fs::path(name).filename() != name)
-      fail("tensor '", tensor, "' lies in ", file.dump(), ", which is no name of a ", kSuffix,
-           " file");
+    problem.require(name.ends_with(kSuffix) && fs::path(name).filename() == name, "tensor '",
+                    tensor, "' lies in ", file.dump(), ", which is no name of a ", kSuffix,
+                    " file");
     if (readers_.count(name) == 0) readers_.emplace(name, SafetensorsReader(folder_ / name));
-    if (!readers_.at(name).contains(tensor)) fail("tensor '", tensor, "' is not in ", name);
+    problem.require(readers_.at(name).contains(tensor), "tensor '", tensor, "' is not in ", name);
     files_of_[tensor] = name;
   }
 }

@@ -9,6 +9,7 @@
 #include "data_pipeline/tokenizers/json_field.hpp"
 #include "data_pipeline/tokenizers/split_expression.hpp"
 #include "runtime/storage/atomic_file.hpp"
+#include "runtime/storage/untrusted_json.hpp"
 
 namespace filigree {
 namespace {
@@ -118,6 +119,7 @@ class ModelReader {
         token["id"].refuse(known->second, ", which model.vocab gives to ", json(content).dump());
       give(id, token["id"], content, special ? BytePieceType::special : BytePieceType::literal);
       if (!special) check_literal(token);
+      if (!special && known != ids_.end()) check_spelling(token["content"]);
     }
   }
 
@@ -127,6 +129,15 @@ class ModelReader {
       token[key].allow({nullptr, false}, " (of tokens that are not special)");
     if (file_.normalises)
       token["normalized"].allow({false}, " (of tokens that are not special, with a normalizer)");
+  }
+
+  // As a piece of words it stands for bytes; both must be the same text.
+  static void check_spelling(const JsonField& content) {
+    std::string bytes;
+    if (bytes_of_name(content.text(), bytes) && bytes != content.text())
+      content.refuse(
+          "tokens that are no pieces of other bytes in model.vocab, where they are not "
+          "special");
   }
 
   BytePieceType type_of(std::int32_t id) const {
@@ -303,8 +314,10 @@ ByteLevelBpeFile parse_byte_level_bpe(const std::string& bytes, const std::strin
   const JsonField ours(parts.ours, "filigree", problem);
   check_end_of_document(file, ours["end_of_document"]);
   file.end_of_document = ours["end_of_document"].id(file.pieces.size());
-  if (!ours["tokenizer_config"].value().is_null())
+  if (!ours["tokenizer_config"].value().is_null()) {
     file.tokenizer_config = ours["tokenizer_config"].text();
+    parse_json(file.tokenizer_config, problem);  // so that nobody who reads it need look again
+  }
   return file;
 }
 

@@ -166,6 +166,7 @@ ByteLevelBpeTokenizer::ByteLevelBpeTokenizer(const ByteLevelBpeFile& file,
     tokens_.push_back(token_of(piece));
     std::string bytes;
     if (piece.type == BytePieceType::special || !bytes_of_name(piece.name, bytes)) continue;
+    if (piece.type == BytePieceType::literal && bytes != piece.name) continue;
     if (bytes.size() == 1) byte_ids_[static_cast<std::uint8_t>(bytes[0])] = id;
     if (file.ignore_merges) whole_words_.emplace(std::move(bytes), id);
   }

@@ -5,24 +5,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMostBytes = std::int64_t{1} << 27;
-constexpr int kDeepest = 64;
 constexpr std::size_t kMostShown = 200;
 
 }  // namespace
-
-json parse_json(std::string_view bytes, const FileProblem& problem) {
-  problem.require(std::ssize(bytes) <= kMostBytes, "it has ", bytes.size(), " bytes, at most ",
-                  kMostBytes, " are read");
-  try {
-    return json::parse(bytes, [&](int depth, json::parse_event_t, const json&) {
-      problem.require(depth <= kDeepest, "it is nested more than ", kDeepest, " deep");
-      return true;
-    });
-  } catch (const json::exception& error) {
-    problem.fail("it is damaged or no JSON: ", error.what());
-  }
-}
 
 JsonField JsonField::operator[](const std::string& key) const {
   static const json absent;

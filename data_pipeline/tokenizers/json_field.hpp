@@ -1,4 +1,4 @@
-// JSON of a file that may come from a stranger: a value, where it stands, and what to say of it.
+// A value of a JSON file, where it stands, and what to say of it.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,6 @@
 #include "runtime/storage/file_problem.hpp"
 
 namespace filigree {
-
-// Throws UserError for what is no JSON, is larger than any tokenizer, or nested so deep that code
-// which walks over it, calling itself, would run out of stack.
-nlohmann::json parse_json(std::string_view bytes, const FileProblem& problem);
 
 // A value of the file and its path there: "model.vocab". Whatever is wrong throws UserError.
 class JsonField {

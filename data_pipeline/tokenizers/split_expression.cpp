@@ -29,6 +29,7 @@ std::size_t escape(std::string_view text) {
 }
 
 std::size_t character_class(std::string_view text) {
+  if (text.starts_with("[:")) return 0;  // a property to one reader, characters to the other
   std::size_t at = text.starts_with("[^") ? 2 : 1;
   const std::size_t begin = at;
   while (at < text.size()) {

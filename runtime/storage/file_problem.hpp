@@ -1,6 +1,7 @@
 // What is wrong with a file that may come from a stranger.
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -15,10 +16,11 @@ class FileProblem {
   FileProblem(std::string_view format, const std::filesystem::path& path)
       : where_(str(format, " file ", path.string(), ": ")) {}
 
-  // Throw UserError; a long message is cut, since what it quotes is the file's.
+  // Throw UserError; a long message is cut and control characters are replaced, since what it
+  // quotes is the file's.
   template <class... What>
   [[noreturn]] void fail(const What&... what) const {
-    throw UserError(where_ + cut(str(what...)));
+    throw UserError(where_ + printable(str(what...)));
   }
   template <class... What>
   void require(bool fits, const What&... what) const {
@@ -28,15 +30,18 @@ class FileProblem {
   void require_name(std::string_view name, std::string_view kind) const {
     require(name.size() <= kLongestName, kind, " has a name of ", name.size(), " bytes, at most ",
             kLongestName, " are read");
-    for (const char byte : name)
-      require(static_cast<unsigned char>(byte) >= 0x20 && byte != 0x7f, kind,
-              " has a control character in its name");
+    require(std::none_of(name.begin(), name.end(), is_control), kind,
+            " has a control character in its name");
   }
 
  private:
   static constexpr std::size_t kLongestName = 512, kLongestMessage = 1000;
-  static std::string cut(std::string text) {
+  static bool is_control(char byte) {
+    return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f;
+  }
+  static std::string printable(std::string text) {
     if (text.size() > kLongestMessage) text.replace(kLongestMessage, std::string::npos, " ...");
+    std::replace_if(text.begin(), text.end(), is_control, '?');
     return text;
   }
 

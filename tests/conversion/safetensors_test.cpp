@@ -97,7 +97,9 @@ TEST_F(Safetensors, HeadersThatCannotBe) {
   expect_refused("[1]", 0, {"does not begin with '{'"});
   expect_refused("{\"a\":", 0, {"no JSON"});
   expect_refused(std::string(200000, '{'), 0, {"no JSON"});
-  expect_refused("{\"a\":" + std::string(200000, '['), 0, {"no JSON"});
+  expect_refused("{\"a\":" + std::string(200000, '['), 0, {"nested"});
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  expect_refused(R"({"a":{"dtype":"F32","shape":)" + deep + "}}", 0, {"nested"});
   expect_refused(R"({"a":1})", 0, {"tensor 'a'", "no object"});
   expect_refused(R"({"__metadata__":{"a":1}})", 0, {"__metadata__", "'a'"});
   expect_refused(R"({"__metadata__":[]})", 0, {"__metadata__"});
@@ -216,7 +218,10 @@ TEST_F(WeightFiles, AnIndexIsNotBelieved) {
     write_file_atomically(folder_ / "model.safetensors.index.json", map);
     return user_error([&] { WeightFolder weights(folder_); });
   };
-  EXPECT_NE(refusal("{").find("weight_map"), std::string::npos);
+  EXPECT_NE(refusal("{").find("no JSON"), std::string::npos);
+  EXPECT_NE(refusal("[]").find("weight_map"), std::string::npos);
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  EXPECT_NE(refusal(R"({"weight_map":{"w4":)" + deep + "}}").find("nested"), std::string::npos);
   EXPECT_NE(refusal(R"({"weight_map":{"w4":"../model.safetensors"}})").find("'w4'"),
             std::string::npos);
   EXPECT_NE(refusal(R"({"weight_map":{"w4":3}})").find("'w4'"), std::string::npos);

@@ -69,6 +69,9 @@ TEST_F(ByteLevelBpe, AWholeWordIsItsPieceWhereMergesAreIgnored) {
   file["model"]["ignore_merges"] = true;
   EXPECT_EQ(pieces(load(file), "xyz"), "xyz");
   EXPECT_EQ(pieces(load(file), "xyz xyzx"), "xyz| |xy|z|x");
+  // A token that is looked for in the text is no word, though its name spells one.
+  file["added_tokens"].push_back({{"id", 259}, {"content", "Ġq"}, {"special", false}});
+  EXPECT_EQ(pieces(load(file), " q Ġq"), " |q| |Ġq");
 }
 
 // Words in which every byte has a merge with its neighbour show where words end: pieces are words.
@@ -393,6 +396,8 @@ TEST_F(ByteLevelBpe, PiecesIdsAndMergesMustFit) {
   refused(set("/added_tokens/1",
               {{"id", 258}, {"content", "<t>"}, {"special", false}, {"lstrip", true}}),
           {"added_tokens[1].lstrip"});
+  refused(set("/added_tokens/1", {{"id", good["model"]["vocab"]["Ġ"]}, {"content", "Ġ"}}),
+          {"added_tokens[1].content", "other bytes"});
   // A special token must not come of any text.
   const json a = good["model"]["vocab"]["a"], ab = good["model"]["vocab"]["ab"];
   refused(set("/added_tokens/1", {{"id", a}, {"content", "a"}, {"special", true}}), {"every byte"});
@@ -422,6 +427,10 @@ TEST_F(ByteLevelBpe, FilesOfStrangersDoNoHarm) {
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(large, "stranger"); }), {"at most"}));
   const std::string deep = ours + "\"x\": " + std::string(100'000, '[');
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(deep, "stranger"); }), {"deep"}));
+  const std::string config = std::string(100'000, '[') + std::string(100'000, ']');
+  const std::string beside = R"({"filigree": {"end_of_document": 257, "tokenizer_config": ")" +
+                             config + "\"}" + bytes.substr(bytes.find(",\n"));
+  EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes(beside, "stranger"); }), {"deep"}));
   EXPECT_TRUE(mentions(user_error([&] { Tokenizer::from_bytes("{}", "stranger"); }),
                        {"stranger", "end_of_document"}));
 }

@@ -64,6 +64,7 @@ TEST(SplitExpression, TheRestIsNamed) {
       {"(?x: a)", "(?x: a)"},
       {"(?m)a", "(?m)a"},
       {"[a[b]]", "[a[b]]"},
+      {"[:alpha:]", "[:alpha:]"},
       {"[a&&b]", "[a&&b]"},
       {"[a--b]", "[a--b]"},
       {"[]a]", "[]a]"},
