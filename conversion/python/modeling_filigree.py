@@ -336,6 +336,8 @@ class FiligreeForCausalLM(PreTrainedModel, GenerationMixin):
         """attention_mask may pad on the right only, which changes nothing: no token reads a later one."""
         if attention_mask is not None and bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
             raise ValueError("padding on the left would move every block; pad on the right")
+        if attention_mask is not None and self.config.mechanism == "seer" and not bool(attention_mask.all()):
+            raise ValueError("the gate of mechanism seer pools whole blocks of queries, padding too; give texts without it")
         if self.config.has_layout and input_ids.shape[1] > self.config.max_position_embeddings:
             raise ValueError(f"{input_ids.shape[1]} tokens; the block layout is for max_position_embeddings = "
                              f"{self.config.max_position_embeddings}")

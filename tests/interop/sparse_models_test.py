@@ -57,6 +57,8 @@ class SparseModels(InteropTest):
         model = self.check("run", "seer", generates=False, sparsity__density=0.3)
         with self.assertRaisesRegex(ValueError, "cannot generate"):
             model.generate(torch.tensor([[1, 2]]), max_new_tokens=1, synced_gpus=False)
+        with self.assertRaisesRegex(ValueError, "without it"):
+            model(torch.tensor([[1, 2]]), attention_mask=torch.tensor([[1, 0]]))
         self.assert_blocks_matter("run", model)
 
     def test_fixed_layouts(self):
