@@ -58,9 +58,11 @@ ColumnParallelLinear ColumnParallelLinear::by_units(const std::string& name, std
 }
 
 Variable ColumnParallelLinear::forward(Tape& tape, const Variable& x) const {
-  Variable y = linear_rows(tape, x, store_->variable(weight_), first_row_, rows_);
-  if (reparam_) y = reparam_->forward(tape, y);
-  return bias_ ? add_bias(tape, y, store_->variable(*bias_), first_row_) : y;
+  const Variable& weight = store_->variable(weight_);
+  const Variable bias = bias_ ? store_->variable(*bias_) : Variable();
+  if (!reparam_) return linear_rows(tape, x, weight, first_row_, rows_, bias);
+  const Variable y = reparam_->forward(tape, linear_rows(tape, x, weight, first_row_, rows_));
+  return bias_ ? add_bias(tape, y, bias, first_row_) : y;
 }
 
 void ColumnParallelLinear::weights_changed(WeightChange change, ExecutionContext& execution) {

@@ -14,13 +14,16 @@ std::optional<std::string> reject_onednn(const Matmul::Arguments& a,
   return matmul_onednn_reject(a, context);
 }
 
-// With nothing to multiply, c is left as it is (accumulate) or becomes zeros: no library is asked.
+// With nothing to multiply, c is left as it is (accumulate) or becomes zeros, plus the bias: no
+// library is asked.
 template <void (*run)(const Matmul::Arguments&, ExecutionContext&)>
 void unless_empty(const Matmul::Arguments& a, ExecutionContext& context) {
   const MatmulSizes sizes = matmul_sizes(a);
   if (sizes.m == 0 || sizes.n == 0) return;
   if (sizes.k > 0)
     run(a, context);
+  else if (a.bias.defined())
+    matmul_reference(a, context);
   else if (!a.accumulate)
     a.c.zero();
 }
@@ -35,6 +38,8 @@ MatmulSizes matmul_sizes(const Matmul::Arguments& a) {
   const Shape expected_b = a.transpose_b ? Shape{sizes.n, sizes.k} : Shape{sizes.k, sizes.n};
   FILIGREE_CHECK_EQ(a.a.shape(), expected_a, "a, for c ", a.c.shape(), " and b ", a.b.shape());
   FILIGREE_CHECK_EQ(a.b.shape(), expected_b, "b, for c ", a.c.shape(), " and a ", a.a.shape());
+  if (a.bias.defined())
+    FILIGREE_CHECK_EQ(a.bias.shape(), Shape({sizes.n}), "bias, for c ", a.c.shape());
   return sizes;
 }
 
@@ -44,12 +49,18 @@ std::optional<std::string> Matmul::reject(const Arguments& a, const ExecutionCon
   if (a.b.dtype() != in) return str("a is ", name_of(in), " but b is ", name_of(a.b.dtype()));
   if (out != in && !(in == DType::bf16 && out == DType::f32))
     return str("writes ", name_of(in), in == DType::bf16 ? " or f32" : "", ", not ", name_of(out));
+  if (a.bias.defined() && a.bias.dtype() != out)
+    return str("c is ", name_of(out), " but bias is ", name_of(a.bias.dtype()));
   return std::nullopt;
 }
 
 Work Matmul::work(const Arguments& a) {
-  const std::int64_t flops = 2 * a.c.numel() * a.a.dim(a.transpose_a ? 0 : 1);
-  return {flops, flops, a.a.bytes() + a.b.bytes() + (a.accumulate ? 2 : 1) * a.c.bytes()};
+  const bool biased = a.bias.defined();
+  const std::int64_t k = a.a.dim(a.transpose_a ? 0 : 1);
+  const std::int64_t flops = (2 * k + (biased ? 1 : 0)) * a.c.numel();
+  const std::int64_t bytes = a.a.bytes() + a.b.bytes() + (a.accumulate ? 2 : 1) * a.c.bytes() +
+                             (biased ? a.bias.bytes() : 0);
+  return {flops, flops, bytes};
 }
 
 void register_matmul(KernelTable& table) {

@@ -37,6 +37,15 @@ void pack_panel(const T* b, std::int64_t n, std::int64_t k, bool transposed, std
         packed[p * kPanel + j] = b[(begin + j) * k + p];
 }
 
+// One row of a tile: out = sum (+ out) (+ bias).
+template <class T>
+void store_row(const T* sum, const T* bias, bool accumulate, std::int64_t columns, T* out) {
+  for (std::int64_t j = 0; j < columns; ++j) {
+    const T total = accumulate ? out[j] + sum[j] : sum[j];
+    out[j] = bias == nullptr ? total : total + bias[j];
+  }
+}
+
 template <class T>
 void multiply(const Matmul::Arguments& arguments, ExecutionContext& context) {
   const auto [m, n, k] = matmul_sizes(arguments);
@@ -45,6 +54,7 @@ void multiply(const Matmul::Arguments& arguments, ExecutionContext& context) {
   T* const packed_b = packed.data<T>();
   const T* const a = arguments.a.data<T>();
   const T* const b = arguments.b.data<T>();
+  const T* const bias = arguments.bias.defined() ? arguments.bias.data<T>() : nullptr;
   T* const c = arguments.c.data<T>();
   const TileKernels<T>& kernels = cpu_kernels().of<T>();
   // Starting threads costs more than a small product.
@@ -63,11 +73,9 @@ void multiply(const Matmul::Arguments& arguments, ExecutionContext& context) {
                        arguments.transpose_a ? 1 : k, arguments.transpose_a ? m : 1,
                        packed_b + (panel * k + p) * kPanel, kPanel, sum, kPanel, p > 0});
     }
-    for (std::int64_t i = 0; i < rows; ++i) {
-      T* const out = c + (row + i) * n + column;
-      for (std::int64_t j = 0; j < columns; ++j)
-        out[j] = arguments.accumulate ? out[j] + sum[i * kPanel + j] : sum[i * kPanel + j];
-    }
+    for (std::int64_t i = 0; i < rows; ++i)
+      store_row(sum + i * kPanel, bias == nullptr ? nullptr : bias + column, arguments.accumulate,
+                columns, c + (row + i) * n + column);
   });
 }
 
@@ -83,17 +91,23 @@ void convert(const Tensor& from, const Tensor& to, int threads) {
   });
 }
 
+Tensor widened(const Tensor& narrow, ExecutionContext& context) {
+  const Tensor wide = context.empty(narrow.shape(), DType::f32);
+  convert<BFloat16, float>(narrow, wide, context.num_threads);
+  return wide;
+}
+
 // In f32 copies of the operands; the f32 product is oneDNN's where it takes it.
 void multiply_widened(const Matmul::Arguments& arguments, ExecutionContext& context) {
   Matmul::Arguments wide = arguments;
-  wide.a = context.empty(arguments.a.shape(), DType::f32);
-  wide.b = context.empty(arguments.b.shape(), DType::f32);
-  convert<BFloat16, float>(arguments.a, wide.a, context.num_threads);
-  convert<BFloat16, float>(arguments.b, wide.b, context.num_threads);
+  wide.a = widened(arguments.a, context);
+  wide.b = widened(arguments.b, context);
   const bool narrow = arguments.c.dtype() == DType::bf16;
-  if (narrow) wide.c = context.empty(arguments.c.shape(), DType::f32);
-  if (narrow && arguments.accumulate)
-    convert<BFloat16, float>(arguments.c, wide.c, context.num_threads);
+  if (narrow) {
+    wide.c = arguments.accumulate ? widened(arguments.c, context)
+                                  : context.empty(arguments.c.shape(), DType::f32);
+    if (arguments.bias.defined()) wide.bias = widened(arguments.bias, context);
+  }
   if (matmul_onednn_reject(wide, context))
     multiply<float>(wide, context);
   else

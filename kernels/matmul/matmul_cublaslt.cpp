@@ -2,9 +2,11 @@
 //
 // cuBLASLt's matrices are stored by columns, ours by rows: the bytes of c are those of c^T by
 // columns, and c^T = B^T A^T. So b is the library's first operand and a its second, n counts its
-// rows, and nothing is copied.
+// rows, and nothing is copied. Its bias, one number per row of its result, is thus ours, one per
+// column of c.
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <mutex>
@@ -29,8 +31,9 @@ struct CublasProblem {
   bool transpose_a, transpose_b;
   DType in, out;
   std::array<std::uint32_t, 3> alignment;  // bytes, of a, b and c
+  std::uint32_t bias_alignment;            // 0: there is no bias
   auto key() const {
-    return std::tie(device, m, n, k, transpose_a, transpose_b, in, out, alignment);
+    return std::tie(device, m, n, k, transpose_a, transpose_b, in, out, alignment, bias_alignment);
   }
   bool operator<(const CublasProblem& other) const { return key() < other.key(); }
 };
@@ -51,11 +54,11 @@ std::uint32_t alignment_of(const Tensor& tensor) {
   return static_cast<std::uint32_t>(address & (~address + 1));
 }
 
-void set(cublasLtMatmulDescOpaque_t& product, cublasLtMatmulDescAttributes_t attribute,
-         bool transposed) {
-  const cublasOperation_t operation = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-  FILIGREE_CHECK_CUBLAS(
-      cublasLtMatmulDescSetAttribute(&product, attribute, &operation, sizeof(operation)));
+cublasOperation_t operation(bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; }
+
+template <class T>
+void set(cublasLtMatmulDescOpaque_t& product, cublasLtMatmulDescAttributes_t attribute, T value) {
+  FILIGREE_CHECK_CUBLAS(cublasLtMatmulDescSetAttribute(&product, attribute, &value, sizeof(value)));
 }
 
 template <class T>
@@ -89,14 +92,23 @@ cublasLtMatmulPreferenceOpaque_t preference_for(const CublasProblem& problem) {
   return preference;
 }
 
+// The library takes a bias of the result's type. Of the pointer it looks at the alignment until a
+// product runs, so the least address so aligned stands for all of them.
+void describe_bias(cublasLtMatmulDescOpaque_t& product, const CublasProblem& p) {
+  set(product, CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<std::uint32_t>(CUBLASLT_EPILOGUE_BIAS));
+  set(product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<std::int32_t>(cuda_type(p.out)));
+  set(product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, std::uintptr_t{p.bias_alignment});
+}
+
 // Of the device that is current.
 CublasPlan make_plan(const CublasProblem& p, cublasLtHandle_t handle) {
   CublasPlan plan{};
   plan.handle = handle;
   // f32 means f32: TF32, which keeps 10 bits of the operands, would be COMPUTE_32F_FAST_TF32.
   FILIGREE_CHECK_CUBLAS(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_b);
-  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_a);
+  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, operation(p.transpose_b));
+  set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, operation(p.transpose_a));
+  if (p.bias_alignment != 0) describe_bias(plan.product, p);
   describe(plan.first, p.in, p.n, p.k, p.transpose_b);
   describe(plan.second, p.in, p.k, p.m, p.transpose_a);
   describe(plan.result, p.out, p.n, p.m, false);
@@ -107,8 +119,8 @@ CublasPlan make_plan(const CublasProblem& p, cublasLtHandle_t handle) {
       cublasLtMatmulAlgoGetHeuristic(handle, &plan.product, &plan.first, &plan.second, &plan.result,
                                      &plan.result, &preference, 1, &found, &count);
   FILIGREE_CHECK(status == CUBLAS_STATUS_SUCCESS && count == 1, "cuBLASLt has no ", p.m, " x ", p.n,
-                 " x ", p.k, " product of ", name_of(p.in), " into ", name_of(p.out), ": ",
-                 cublasLtGetStatusString(status));
+                 " x ", p.k, " product of ", name_of(p.in), " into ", name_of(p.out),
+                 p.bias_alignment != 0 ? " with a bias: " : ": ", cublasLtGetStatusString(status));
   plan.algorithm = found.algo;
   plan.workspace_bytes = static_cast<std::int64_t>(found.workspaceSize);
   return plan;
@@ -130,15 +142,28 @@ CublasPlan plan_for(const CublasProblem& problem) {
   return plans.emplace(problem, make_plan(problem, handle)).first->second;
 }
 
+// k = 0. Only a bias takes the library: it is added to a product of zeros.
+void multiply_nothing(const Matmul::Arguments& a, ExecutionContext& context) {
+  const std::int64_t m = a.c.dim(0), n = a.c.dim(1);
+  if (a.bias.defined()) {
+    const Tensor zeros = context.zeros({std::max(m, n)}, a.a.dtype());
+    Matmul::cuda({.a = zeros.flat(0, {m, 1}),
+                  .b = zeros.flat(0, {1, n}),
+                  .c = a.c,
+                  .accumulate = a.accumulate,
+                  .bias = a.bias},
+                 context);
+  } else if (!a.accumulate) {
+    context.zero(a.c);
+  }
+}
+
 }  // namespace
 
 void Matmul::cuda(const Arguments& a, ExecutionContext& context) {
   const auto [m, n, k] = matmul_sizes(a);
   if (m == 0 || n == 0) return;
-  if (k == 0) {  // nothing to multiply: the library is not asked
-    if (!a.accumulate) context.zero(a.c);
-    return;
-  }
+  if (k == 0) return multiply_nothing(a, context);
   FILIGREE_CHECK_CUDA(cudaSetDevice(context.device.index));
   CublasPlan plan = plan_for({context.device.index,
                               m,
@@ -148,7 +173,9 @@ void Matmul::cuda(const Arguments& a, ExecutionContext& context) {
                               a.transpose_b,
                               a.a.dtype(),
                               a.c.dtype(),
-                              {alignment_of(a.a), alignment_of(a.b), alignment_of(a.c)}});
+                              {alignment_of(a.a), alignment_of(a.b), alignment_of(a.c)},
+                              a.bias.defined() ? alignment_of(a.bias) : 0});
+  if (a.bias.defined()) set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, a.bias.raw());
   const Tensor workspace = context.empty({plan.workspace_bytes}, DType::u8);
   const float one = 1.0f, kept = a.accumulate ? 1.0f : 0.0f;
   FILIGREE_CHECK_CUBLAS(cublasLtMatmul(plan.handle, &plan.product, &one, a.b.raw(), &plan.first,

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <tuple>
+#include <unordered_map>
 
 #include "kernels/cpu/parallel_for.hpp"
 #include "kernels/matmul/matmul_implementations.hpp"
@@ -22,18 +23,18 @@ const dnnl::engine& engine() {
 
 struct Problem {
   std::int64_t m, n, k;
-  bool transpose_a, transpose_b, accumulate;
+  bool transpose_a, transpose_b, accumulate, has_bias;
   DType in, out;
   int threads;  // oneDNN divides the work when a primitive is made
   auto key() const {
-    return std::tie(m, n, k, transpose_a, transpose_b, accumulate, in, out, threads);
+    return std::tie(m, n, k, transpose_a, transpose_b, accumulate, has_bias, in, out, threads);
   }
   bool operator<(const Problem& other) const { return key() < other.key(); }
 };
 
 struct Plan {
   dnnl::primitive primitive;
-  memory::desc a, b, c, scratchpad;
+  memory::desc a, b, bias, c, scratchpad;
 };
 
 memory::data_type data_type(DType dtype) {
@@ -51,6 +52,8 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
   const memory::desc a = matrix(p.m, p.k, p.transpose_a, p.in);
   const memory::desc b = matrix(p.k, p.n, p.transpose_b, p.in);
   const memory::desc c = matrix(p.m, p.n, false, p.out);
+  // An empty description stands for no bias.
+  const memory::desc bias = p.has_bias ? matrix(1, p.n, false, p.out) : memory::desc();
   dnnl::primitive_attr attributes;
   // Scratch memory from our allocator: counted, and one primitive can run on several threads at
   // once.
@@ -61,9 +64,10 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
     attributes.set_post_ops(operations);
   }
 #if DNNL_VERSION_MAJOR >= 3
-  return dnnl::matmul::primitive_desc(engine(), a, b, c, attributes, true);
+  return dnnl::matmul::primitive_desc(engine(), a, b, bias, c, attributes, true);
 #else
-  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), attributes, engine(), true);
+  return dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, bias, c), attributes, engine(),
+                                      true);
 #endif
 }
 
@@ -72,7 +76,7 @@ Plan make_plan(const Problem& problem) {
   FILIGREE_CHECK(bool(description), "oneDNN has no matmul for ", problem.m, " x ", problem.n, " x ",
                  problem.k);
   return {dnnl::matmul(description), description.src_desc(), description.weights_desc(),
-          description.dst_desc(), description.scratchpad_desc()};
+          description.bias_desc(),   description.dst_desc(), description.scratchpad_desc()};
 }
 
 // A training step repeats a few dozen shapes. When the cache is full, which only a stream of ever
@@ -92,8 +96,8 @@ Plan plan_for(const Problem& problem) {
 // reference loops.
 const std::optional<std::string>& bf16_problem() {
   static const std::optional<std::string> result = []() -> std::optional<std::string> {
-    const auto description = describe(
-        {128, 128, 128, false, false, false, DType::bf16, DType::bf16, omp_get_max_threads()});
+    const auto description = describe({128, 128, 128, false, false, false, false, DType::bf16,
+                                       DType::bf16, omp_get_max_threads()});
     if (!description) return "oneDNN has no bf16 product on this processor";
     const std::string_view name = description.impl_info_str();
     if (name.find("ref") != std::string_view::npos)
@@ -121,16 +125,18 @@ std::optional<std::string> matmul_onednn_reject(const Matmul::Arguments& a,
 void matmul_onednn(const Matmul::Arguments& a, ExecutionContext& context) {
   const auto [m, n, k] = matmul_sizes(a);
   const OpenMpThreads threads(context.num_threads);
-  const Plan plan = plan_for({m, n, k, a.transpose_a, a.transpose_b, a.accumulate, a.a.dtype(),
-                              a.c.dtype(), context.num_threads});
+  const Plan plan = plan_for({m, n, k, a.transpose_a, a.transpose_b, a.accumulate, a.bias.defined(),
+                              a.a.dtype(), a.c.dtype(), context.num_threads});
   const Tensor scratch =
       context.empty({static_cast<std::int64_t>(plan.scratchpad.get_size())}, DType::u8);
   dnnl::stream stream(engine());
-  plan.primitive.execute(stream,
-                         {{DNNL_ARG_SRC, memory(plan.a, engine(), a.a.raw())},
-                          {DNNL_ARG_WEIGHTS, memory(plan.b, engine(), a.b.raw())},
-                          {DNNL_ARG_DST, memory(plan.c, engine(), a.c.raw())},
-                          {DNNL_ARG_SCRATCHPAD, memory(plan.scratchpad, engine(), scratch.raw())}});
+  std::unordered_map<int, memory> memories = {
+      {DNNL_ARG_SRC, memory(plan.a, engine(), a.a.raw())},
+      {DNNL_ARG_WEIGHTS, memory(plan.b, engine(), a.b.raw())},
+      {DNNL_ARG_DST, memory(plan.c, engine(), a.c.raw())},
+      {DNNL_ARG_SCRATCHPAD, memory(plan.scratchpad, engine(), scratch.raw())}};
+  if (a.bias.defined()) memories.emplace(DNNL_ARG_BIAS, memory(plan.bias, engine(), a.bias.raw()));
+  plan.primitive.execute(stream, memories);
   stream.wait();
 }
 

@@ -11,6 +11,7 @@ void multiply(const Matmul::Arguments& arguments) {
   const auto [m, n, k] = matmul_sizes(arguments);
   const In* const a = arguments.a.data<In>();
   const In* const b = arguments.b.data<In>();
+  const Out* const bias = arguments.bias.defined() ? arguments.bias.data<Out>() : nullptr;
   Out* const c = arguments.c.data<Out>();
   for (std::int64_t i = 0; i < m; ++i) {
     for (std::int64_t j = 0; j < n; ++j) {
@@ -21,6 +22,7 @@ void multiply(const Matmul::Arguments& arguments) {
         sum += static_cast<Acc>(left) * static_cast<Acc>(right);
       }
       if (arguments.accumulate) sum += static_cast<Acc>(c[i * n + j]);
+      if (bias != nullptr) sum += static_cast<Acc>(bias[j]);
       c[i * n + j] = static_cast<Out>(sum);
     }
   }

@@ -26,13 +26,15 @@ namespace filigree {
 namespace {
 
 void add_matmul(KernelSuite& suite, std::int64_t m, std::int64_t n, std::int64_t k,
-                bool transpose_b, DType dtype) {
+                bool transpose_b, DType dtype, bool biased = false) {
   suite.add<Matmul>(
-      str(m, "x", n, "x", k, transpose_b ? " b^T" : ""), dtype, false,
+      str(m, "x", n, "x", k, transpose_b ? " b^T" : "", biased ? " + bias" : ""), dtype, false,
       [=](const CaseTensors& t) {
-        return Matmul::Arguments{t.values({m, k}, dtype),
-                                 t.values(transpose_b ? Shape{n, k} : Shape{k, n}, dtype),
-                                 t.zeros({m, n}, dtype), false, transpose_b};
+        return Matmul::Arguments{.a = t.values({m, k}, dtype),
+                                 .b = t.values(transpose_b ? Shape{n, k} : Shape{k, n}, dtype),
+                                 .c = t.zeros({m, n}, dtype),
+                                 .transpose_b = transpose_b,
+                                 .bias = biased ? t.values({n}, dtype) : Tensor()};
       },
       [](const Matmul::Arguments& a) { return std::vector{a.c}; });
 }
@@ -362,7 +364,8 @@ void add_sigmoid_gate(KernelSuite& suite, DType dtype) {
 void add_all_cases(KernelSuite& suite) {
   const std::int64_t scale = suite.scale();
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    add_matmul(suite, 1024 * scale, 1024 * scale, 256 * scale, true, dtype);
+    for (const bool biased : {false, true})
+      add_matmul(suite, 1024 * scale, 1024 * scale, 256 * scale, true, dtype, biased);
     add_matmul(suite, 256 * scale, 1024 * scale, 1024 * scale, false, dtype);
   }
   add_matmul(suite, 512, 512, 256, true, DType::f64);

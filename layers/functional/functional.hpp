@@ -20,18 +20,20 @@ namespace filigree {
 //   x sharded(1), w sharded(1)  -> y partial       dw sharded(1)     (row-parallel)
 Variable linear(Tape& tape, const Variable& x_TI, const Variable& w_OI);
 
-// The same with rows [first_row, first_row + rows) of w only. Also allows, per axis,
+// The same with rows [first_row, first_row + rows) of w only, plus the same elements of the bias
+// b[O] where one is defined. Also allows, per axis,
 //   x replicated, w replicated  -> y sharded(1)    dw partial
 // where each rank takes its own rows of a weight that all hold: key/value groups shared by several
-// ranks.
+// ranks. Of the bias:
+//   y invariant,  b invariant   -> db invariant
+//   y sharded(0), b replicated  -> db partial
+//   y sharded(1), b sharded(0)  -> db sharded(0)
+//   y sharded(1), b replicated  -> db partial       (own elements of what all hold)
 Variable linear_rows(Tape& tape, const Variable& x_TI, const Variable& w_OI, std::int64_t first_row,
-                     std::int64_t rows);
+                     std::int64_t rows, const Variable& b_O = {});
 
-// x[t,:] + b[first, first + O), x: [T, O]. Per axis:
-//   x invariant,  b invariant   -> y invariant    db invariant
-//   x sharded(0), b replicated  -> y sharded(0)   db partial
-//   x sharded(1), b sharded(0)  -> y sharded(1)   db sharded(0)
-//   x sharded(1), b replicated  -> y sharded(1)   db partial       (own elements of what all hold)
+// x[t,:] + b[first, first + O), x: [T, O]: the bias of a layer whose product is scaled before it.
+// y is placed as x, db as linear_rows has it.
 Variable add_bias(Tape& tape, const Variable& x_TO, const Variable& b, std::int64_t first = 0);
 
 // y[t,:] = w[id[t] - first_row, :], zeros for rows held elsewhere. ids: a constant, i32 [T]. Per

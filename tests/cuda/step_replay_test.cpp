@@ -107,6 +107,7 @@ TEST(StepReplay, GivesTheBitsOfEnqueuedStepsForAdaptiveBf16WithSchedules) {
   config.model.sparsity.dense_heads = 0.25;
   config.model.sparsity.distill_share = 0.4;
   config.model.recompute = "attention";
+  config.model.qkv_bias = true;
   const Course enqueued = run(with_graphs(config, "false"), 1);
   const Course replayed = run(with_graphs(config, "auto"), 1);
   EXPECT_GE(replayed.captured, 2) << "the warm-up, and what follows the ramp";

@@ -106,6 +106,7 @@ TEST(TrainingStep, EveryMechanismAgreesWithTheCpu) {
     config.model.sparsity.window = mechanism == "sliding_window" ? 20 : 0;
     config.model.sparsity.local_blocks = 2;
     config.model.sigma_reparam = mechanism == "seer" ? "none" : "attention";
+    config.model.qkv_bias = true;  // in the product, and behind the factor
     config.train.steps = 2;
     expect_agreement(config, 1e-4);
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -22,12 +23,13 @@ struct Case {
   std::int64_t m, n, k;
   bool transpose_a, transpose_b, accumulate;
   DType in, out;
+  bool biased = false;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.m << 'x' << c.n << 'x' << c.k << ' ' << name_of(c.in) << "->" << name_of(c.out)
              << (c.transpose_a ? " a^T" : "") << (c.transpose_b ? " b^T" : "")
-             << (c.accumulate ? " +=" : "");
+             << (c.accumulate ? " +=" : "") << (c.biased ? " + bias" : "");
 }
 
 Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t stream) {
@@ -51,6 +53,7 @@ Matmul::Arguments arguments_for(const Case& c) {
   a.transpose_a = c.transpose_a;
   a.transpose_b = c.transpose_b;
   a.accumulate = c.accumulate;
+  if (c.biased) a.bias = random_tensor({c.n}, c.out, 4);
   return a;
 }
 
@@ -60,6 +63,7 @@ Matmul::Arguments converted(const Matmul::Arguments& from, DType dtype) {
   to.a = from.a.to(dtype);
   to.b = from.b.to(dtype);
   to.c = from.c.to(dtype);
+  if (from.bias.defined()) to.bias = from.bias.to(dtype);
   return to;
 }
 
@@ -89,8 +93,8 @@ Tensor magnitudes(const Tensor& values) {
   return result;
 }
 
-// The truth, and what each element adds up in magnitude, sum_p |a| |b| + |c|: rounding errors are
-// proportional to it.
+// The truth, and what each element adds up in magnitude, sum_p |a| |b| + |c| + |bias|: rounding
+// errors are proportional to it.
 struct Truth {
   explicit Truth(const Matmul::Arguments& arguments) {
     Matmul::Arguments sizes = converted(arguments, DType::f64);
@@ -98,6 +102,7 @@ struct Truth {
     sizes.a = magnitudes(arguments.a);
     sizes.b = magnitudes(arguments.b);
     sizes.c = magnitudes(arguments.c);
+    if (arguments.bias.defined()) sizes.bias = magnitudes(arguments.bias);
     magnitude = run(sizes, "reference");
   }
   // The largest error of any element of `got`, as a share of its magnitude.
@@ -135,10 +140,13 @@ void expect_parity(const Tensor& got, const Truth& truth, double plain_error, DT
   }
 }
 
-void for_each_form(const std::function<void(bool, bool, bool)>& body) {
+// With and without a bias in turn: whoever keeps plans for the sizes must tell them apart.
+void for_each_form(const std::function<void(bool, bool, bool, bool)>& body) {
   for (const bool transpose_a : {false, true})
     for (const bool transpose_b : {false, true})
-      for (const bool accumulate : {false, true}) body(transpose_a, transpose_b, accumulate);
+      for (const bool accumulate : {false, true})
+        for (const bool biased : {false, true, false})
+          body(transpose_a, transpose_b, accumulate, biased);
 }
 
 struct Sizes {
@@ -155,9 +163,16 @@ class MatmulParity : public ::testing::TestWithParam<std::pair<DType, DType>> {}
 TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
   int checked = 0;
   for (const Sizes& s : kSizes) {
-    for_each_form([&](bool transpose_a, bool transpose_b, bool accumulate) {
-      const Case c{
-          s.m, s.n, s.k, transpose_a, transpose_b, accumulate, GetParam().first, GetParam().second};
+    for_each_form([&](bool transpose_a, bool transpose_b, bool accumulate, bool biased) {
+      const Case c{s.m,
+                   s.n,
+                   s.k,
+                   transpose_a,
+                   transpose_b,
+                   accumulate,
+                   GetParam().first,
+                   GetParam().second,
+                   biased};
       const Matmul::Arguments arguments = arguments_for(c);
       const Truth truth(arguments);
       const double allowed = plain_error(arguments, truth);
@@ -169,7 +184,7 @@ TEST_P(MatmulParity, EveryImplementationIsAsExactAsPlainLoops) {
       }
     });
   }
-  EXPECT_GE(checked, 8 * 12);
+  EXPECT_GE(checked, 24 * 12);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -190,7 +205,11 @@ TEST(MatmulReference, MultipliesByHand) {
   expect({58, 64, 139, 154});
   arguments.accumulate = true;
   expect({158, 264, 439, 554});
+  arguments.bias = Tensor::from<double>({2}, std::array{1000.0, 2000.0});
+  expect({1158, 2264, 1439, 2554});
   arguments.accumulate = false;
+  expect({1058, 2064, 1139, 2154});
+  arguments.bias = {};
   arguments.a = arguments.a.view({3, 2});  // read as [[1, 2], [3, 4], [5, 6]]^T
   arguments.transpose_a = true;
   expect({7 + 27 + 55, 8 + 30 + 60, 14 + 36 + 66, 16 + 40 + 72});
@@ -206,6 +225,33 @@ TEST(Matmul, EmptyDepthClearsOrKeeps) {
     EXPECT_TRUE(same_bits(run(arguments, name), Tensor::zeros({2, 3}, DType::f32))) << name;
     arguments = arguments_for({2, 3, 0, false, false, true, DType::f32, DType::f32});
     EXPECT_TRUE(same_bits(run(arguments, name), arguments.c)) << name;
+  }
+}
+
+TEST(Matmul, EmptyDepthWithABiasGivesItOnEveryRow) {
+  const float c[] = {1, 2, 3, 4}, bias[] = {10, 20}, rows[] = {10, 20, 10, 20},
+              sums[] = {11, 22, 13, 24};
+  for (const char* name : {"reference", "cpu", "onednn"}) {
+    Matmul::Arguments arguments{Tensor::empty({2, 0}, DType::f32),
+                                Tensor::empty({0, 2}, DType::f32), Tensor::from<float>({2, 2}, c)};
+    arguments.bias = Tensor::from<float>({2}, bias);
+    EXPECT_TRUE(same_bits(run(arguments, name), Tensor::from<float>({2, 2}, rows))) << name;
+    arguments.accumulate = true;
+    EXPECT_TRUE(same_bits(run(arguments, name), Tensor::from<float>({2, 2}, sums))) << name;
+  }
+}
+
+// In bf16, whose numbers from 256 on are even, 256 + 1 is 256: a bias of 1 added after rounding
+// would leave it there, one added before makes 258.
+TEST(Matmul, TheBiasIsAddedBeforeRounding) {
+  const float a[] = {256, 1}, b[] = {1, 1}, bias[] = {1};
+  for (const char* name : {"reference", "cpu", "onednn"}) {
+    Matmul::Arguments arguments{Tensor::from<float>({1, 2}, a).to(DType::bf16),
+                                Tensor::from<float>({2, 1}, b).to(DType::bf16),
+                                nan_tensor({1, 1}, DType::bf16)};
+    arguments.bias = Tensor::from<float>({1}, bias).to(DType::bf16);
+    if (!accepts(name, arguments)) continue;
+    EXPECT_EQ(run(arguments, name).to(DType::f32).data<float>()[0], 258.0f) << name;
   }
 }
 
@@ -266,6 +312,11 @@ TEST(Matmul, SaysWhyItCannotRun) {
   EXPECT_NE(message("cpu").find("a is f64 but b is f32"), std::string::npos);
   arguments.b = random_tensor({3, 2}, DType::f64, 1);
   EXPECT_NE(message("cpu").find("[3, 2]"), std::string::npos);
+  arguments.b = random_tensor({2, 2}, DType::f64, 1);
+  arguments.bias = random_tensor({3}, DType::f64, 1);
+  EXPECT_NE(message("cpu").find("bias, for c [2, 2]"), std::string::npos);
+  arguments.bias = random_tensor({2}, DType::f32, 1);
+  EXPECT_NE(message("cpu").find("c is f64 but bias is f32"), std::string::npos);
 }
 
 TEST(Matmul, CountsItsWork) {
@@ -273,6 +324,11 @@ TEST(Matmul, CountsItsWork) {
   dispatch<Matmul>(arguments_for({3, 5, 7, true, false, true, DType::bf16, DType::f32}), context);
   EXPECT_EQ(context.work.total().flops, 2 * 3 * 5 * 7);
   EXPECT_EQ(context.work.total().bytes, 2 * (3 * 7 + 5 * 7) + 2 * 4 * 3 * 5);
+  ExecutionContext biased;
+  dispatch<Matmul>(arguments_for({3, 5, 7, true, false, false, DType::bf16, DType::f32, true}),
+                   biased);
+  EXPECT_EQ(biased.work.total().flops, 2 * 3 * 5 * 7 + 3 * 5);
+  EXPECT_EQ(biased.work.total().bytes, 2 * (3 * 7 + 5 * 7) + 4 * 3 * 5 + 4 * 5);
 }
 
 // The set that dispatch would not choose on this processor must be right too.

@@ -37,6 +37,25 @@ TEST(Gradcheck, LinearRows) {
             {leaf({4, 6}, 1, replicated), leaf({8, 6}, 2, replicated)});
 }
 
+TEST(Gradcheck, LinearRowsWithABias) {
+  gradcheck([](Tape& tape, auto in) { return linear_rows(tape, in[0], in[1], 0, 3, in[2]); },
+            {leaf({5, 7}, 1), leaf({3, 7}, 2), leaf({3}, 3)});
+  const Placements replicated = Placements().with(Axis::tensor, Placement::replicated());
+  gradcheck([](Tape& tape, auto in) { return linear_rows(tape, in[0], in[1], 2, 3, in[2]); },
+            {leaf({4, 6}, 1, replicated), leaf({8, 6}, 2, replicated), leaf({8}, 3, replicated)});
+}
+
+// Two uses of one bias, of different parts: what the first leaves out the second finds as zeros.
+TEST(Gradcheck, PartsOfASharedBias) {
+  const Placements replicated = Placements().with(Axis::tensor, Placement::replicated());
+  gradcheck(
+      [](Tape& tape, auto in) {
+        return add(tape, linear_rows(tape, in[0], in[1], 1, 3, in[2]),
+                   linear_rows(tape, in[0], in[1], 4, 3, in[2]));
+      },
+      {leaf({4, 6}, 1, replicated), leaf({8, 6}, 2, replicated), leaf({8}, 3, replicated)});
+}
+
 TEST(Gradcheck, AddBias) {
   gradcheck([](Tape& tape, auto in) { return add_bias(tape, in[0], in[1]); },
             {leaf({5, 3}, 1), leaf({3}, 2)});
@@ -57,6 +76,29 @@ TEST(AddBias, AddsTheElementsFromFirstOnToEveryToken) {
   EXPECT_EQ(x.value().data<double>()[0], 1.0);  // what others may have saved
   const Placements partial = Placements().with(Axis::tensor, Placement::partial());
   EXPECT_THROW(add_bias(tape, Variable(x.value(), partial), b, 1), InternalError);
+}
+
+// y = x w[1, 3)^T + b[1, 3)
+TEST(LinearRows, AddsTheBiasOfItsRowsToEveryToken) {
+  ExecutionContext execution;
+  Tape tape(execution);
+  const Variable x(Tensor::from<double>({2, 1}, std::array{1.0, 2.0}), {});
+  const Variable w(Tensor::from<double>({3, 1}, std::array{5.0, 3.0, 4.0}), {});
+  const Variable b(Tensor::from<double>({3}, std::array{100.0, 10.0, 20.0}), {});
+  const Tensor y = linear_rows(tape, x, w, 1, 2, b).value();
+  const std::array expected{13.0, 24.0, 16.0, 28.0};
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(y.data<double>()[i], expected[i]);
+}
+
+// Every rank would add it to its part of a sum.
+TEST(LinearRows, RefusesABiasOnAPartialResult) {
+  ExecutionContext execution;
+  Tape tape(execution);
+  const auto on_tensor = [](Placement p) { return Placements().with(Axis::tensor, p); };
+  const Variable x = leaf({4, 6}, 1, on_tensor(Placement::sharded(1)));
+  const Variable w = leaf({3, 6}, 2, on_tensor(Placement::sharded(1)));
+  const Variable b = leaf({3}, 3, on_tensor(Placement::replicated()));
+  EXPECT_THROW(linear_rows(tape, x, w, 0, 3, b), InternalError);
 }
 
 TEST(Gradcheck, SharedInputAccumulates) {

@@ -170,6 +170,7 @@ inline std::vector<RunConfig> layout_configs() {
   configs.back().model.qkv_bias = true;
   configs.push_back(layout_config());
   configs.back().model.sigma_reparam = "all";
+  configs.back().model.qkv_bias = true;  // which the factor does not scale
   configs.push_back(adaptive_layout_config("end_to_end"));
   configs.back().model.qk_norm = true;
   configs.back().model.output_gate = true;

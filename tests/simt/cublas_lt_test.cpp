@@ -26,6 +26,15 @@ struct Call {
     EXPECT_EQ(cublasLtMatrixLayoutInit(&layout, CUDA_R_32F, rows, columns, leading),
               CUBLAS_STATUS_SUCCESS);
   }
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    EXPECT_EQ(cublasLtMatmulDescSetAttribute(&product, attribute, &value, sizeof(value)),
+              CUBLAS_STATUS_SUCCESS);
+  }
+  void add_bias(const float* bias) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, std::uint32_t{CUBLASLT_EPILOGUE_BIAS});
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+  }
   void find(std::uint32_t alignment = 4) {
     cublasLtMatmulPreferenceOpaque_t preference;
     EXPECT_EQ(cublasLtMatmulPreferenceInit(&preference), CUBLAS_STATUS_SUCCESS);
@@ -62,7 +71,7 @@ struct Call {
 struct Operands {
   Stream stream;
   DeviceArray<float> a{random_floats(kM * kK + 1, 1), stream}, b{random_floats(kK * kN, 2), stream},
-      d{kM * kN}, workspace{1024};
+      d{kM * kN}, bias{random_floats(kM + 1, 3), stream}, workspace{1024};
 };
 
 TEST(CublasLt, MultipliesMatricesStoredByColumns) {
@@ -78,6 +87,121 @@ TEST(CublasLt, MultipliesMatricesStoredByColumns) {
       for (int p = 0; p < kK; ++p) sum += double(a[i + p * kM]) * b[p + j * kK];
       EXPECT_NEAR(d[i + j * kM], sum, 1e-6) << i << ' ' << j;
     }
+}
+
+TEST(CublasLt, AddsTheBiasOfARowOnEveryColumn) {
+  simt::reset(seeded(0));
+  Operands o;
+  DeviceArray<float> plain{kM * kN};
+  Call without, call;
+  without.find();
+  without.run(o.a.get(), o.b.get(), plain.get(), o.workspace.get(), 4096, o.stream);
+  call.add_bias(o.bias.get());
+  call.find();
+  call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+  const std::vector<float> product = plain.read(o.stream), d = o.d.read(o.stream),
+                           bias = o.bias.read(o.stream);
+  for (int i = 0; i < kM; ++i)
+    for (int j = 0; j < kN; ++j)
+      EXPECT_EQ(d[i + j * kM], product[i + j * kM] + bias[i]) << i << ' ' << j;
+}
+
+TEST(CublasLt, AnEpilogueThatIsNotEmulated) {
+  expect_fault(
+      [] {
+        Call call;
+        call.set(CUBLASLT_MATMUL_DESC_EPILOGUE, std::uint32_t{6});  // RELU_BIAS
+        call.find();
+      },
+      {"epilogue 6 is not emulated"}, 1);
+}
+
+TEST(CublasLt, ABiasOfAnotherTypeThanTheResult) {
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        call.add_bias(o.bias.get());
+        call.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, std::int32_t{CUDA_R_16BF});
+        call.find();
+      },
+      {"a bias of another type than d's"}, 1);
+}
+
+TEST(CublasLt, AnAttributeOfAnotherSize) {
+  Call call;
+  const std::uint64_t wide = CUBLASLT_EPILOGUE_BIAS;
+  EXPECT_EQ(cublasLtMatmulDescSetAttribute(&call.product, CUBLASLT_MATMUL_DESC_EPILOGUE, &wide,
+                                           sizeof(wide)),
+            CUBLAS_STATUS_INVALID_VALUE);
+}
+
+TEST(CublasLt, AMissingBias) {
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        call.add_bias(nullptr);
+        call.find();
+        call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+      },
+      {"an epilogue with a bias, and no pointer to one"}, 1);
+}
+
+TEST(CublasLt, ABiasLessAlignedThanPromised) {
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        call.add_bias(o.bias.get());
+        call.find();
+        call.add_bias(o.bias.get() + 1);
+        call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+      },
+      {"the bias is not aligned to the"}, 1);
+}
+
+TEST(CublasLt, AnAlgorithmFoundWithoutTheBias) {
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        call.find();
+        call.add_bias(o.bias.get());
+        call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+      },
+      {"the algorithm was found for another product"}, 1);
+}
+
+TEST(CublasLt, ABiasThatIsTooShort) {
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        call.add_bias(o.bias.get() + 2);
+        call.find();
+        call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+        o.stream.synchronize();
+      },
+      {"cublasLtMatmul: reads 20 bytes at byte 8 of the 24 bytes"});
+}
+
+TEST(CublasLt, ABiasThatIsStillBeingWritten) {
+  if (!simt::sees_every_access()) GTEST_SKIP() << "AddressSanitizer instruments in this build";
+  expect_fault(
+      [] {
+        Call call;
+        Operands o;
+        Stream other;
+        call.add_bias(o.bias.get());
+        call.find();
+        o.stream.synchronize();
+        scale(o.bias.get(), o.bias.get(), 2.0f, kM, other);
+        call.run(o.a.get(), o.b.get(), o.d.get(), o.workspace.get(), 4096, o.stream);
+        o.stream.synchronize();
+        other.synchronize();
+      },
+      {"race in device memory", "no event or stream orders it"});
 }
 
 TEST(CublasLt, ShapesThatDoNotFit) {

@@ -23,9 +23,12 @@ constexpr std::uint64_t kMade = 0x5eedf00d;  // marks what one of our functions 
 constexpr int kMark = 0;
 constexpr int kType = 1, kRows = 2, kColumns = 3, kLeading = 4;            // of a layout
 constexpr int kCompute = 1, kScale = 2, kTransposeA = 3, kTransposeB = 4;  // of a product
+constexpr int kEpilogue = 5, kBias = 6, kBiasType = 7;                     // and its bias
 constexpr int kWorkspace = 1, kScheme = 3;                                 // of a preference
-constexpr int kFingerprint = 1, kNeeded = 2;                               // of an algorithm
+constexpr int kFingerprint = 1, kNeeded = 2, kBiasAlignment = 3;           // of an algorithm
 constexpr int kAlignmentA = 4;  // of the last two: those of A, B, C and D from here
+
+constexpr std::int32_t kTypeOfResult = -1;  // the bias type of a product that names none
 
 [[noreturn]] void refuse(const std::string& what) { throw Fault("cublasLtMatmul: " + what); }
 
@@ -75,7 +78,9 @@ struct Product {
         c(c_layout),
         d(d_layout),
         transpose_a(product.data[kTransposeA] != 0),
-        transpose_b(product.data[kTransposeB] != 0) {
+        transpose_b(product.data[kTransposeB] != 0),
+        has_bias(product.data[kEpilogue] == CUBLASLT_EPILOGUE_BIAS),
+        bias(reinterpret_cast<const void*>(product.data[kBias])) {
     if (product.data[kMark] != kMade) refuse("a product that was never initialised");
     if (product.data[kCompute] != CUBLAS_COMPUTE_32F || product.data[kScale] != CUDA_R_32F)
       refuse("only CUBLAS_COMPUTE_32F with f32 factors is emulated");
@@ -87,10 +92,27 @@ struct Product {
              (transpose_b ? "^T" : "") + " is not c " + c.text() + " or d " + d.text());
     if (a.type != b.type || c.type != d.type || (a.type == CUDA_R_32F && d.type != CUDA_R_32F))
       refuse("a combination of types that the library does not multiply");
+    check_epilogue(product);
     for (const std::uint64_t value :
          {m, n, k, a.leading, b.leading, c.leading, d.leading, std::uint64_t(a.type),
-          std::uint64_t(d.type), std::uint64_t(transpose_a), std::uint64_t(transpose_b)})
+          std::uint64_t(d.type), std::uint64_t(transpose_a), std::uint64_t(transpose_b),
+          std::uint64_t(has_bias)})
       fingerprint = (fingerprint ^ value) * 0x9E3779B97F4A7C15ull;
+  }
+
+  void check_epilogue(const cublasLtMatmulDescOpaque_t& product) const {
+    const std::uint64_t epilogue = product.data[kEpilogue];
+    if (epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS)
+      refuse("epilogue " + std::to_string(epilogue) + " is not emulated");
+    const auto type = static_cast<std::int32_t>(product.data[kBiasType]);
+    if (has_bias && type != kTypeOfResult && type != d.type)
+      refuse("a bias of another type than d's");
+  }
+  // One number for each row of d, of its type.
+  Matrix bias_vector() const {
+    Matrix vector = d;
+    vector.columns = 1;
+    return vector;
   }
 
   // Plain loops in f32, in ascending k.
@@ -109,22 +131,36 @@ struct Product {
         for (std::uint64_t p = 0; p < depth; ++p) sum += row[i * depth + p] * column[p];
         sum *= alpha;
         if (beta != 0.0f) sum += beta * c.read(c_data, i, j);
+        if (has_bias) sum += d.read(bias, i, 0);
         d.write(d_data, i, j, sum);
       }
     }
   }
 
   Matrix a, b, c, d;
-  bool transpose_a, transpose_b;
+  bool transpose_a, transpose_b, has_bias;
+  const void* bias;
   std::uint64_t fingerprint = 1;
 };
 
-void check_pointer(Machine& machine, const void* pointer, std::uint64_t alignment, char name) {
+// The largest power of two, 256 at most, that divides the address.
+std::uint64_t alignment_of(const void* pointer) {
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer) | 256u;
+  return address & (~address + 1);
+}
+
+void check_pointer(Machine& machine, const void* pointer, std::uint64_t alignment,
+                   const std::string& name) {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  if (!machine.memory().holds(address)) refuse(std::string(1, name) + " is not device memory");
+  if (!machine.memory().holds(address)) refuse(name + " is not device memory");
   if (alignment == 0 || address % alignment != 0)
-    refuse(std::string(1, name) + " is not aligned to the " + std::to_string(alignment) +
+    refuse(name + " is not aligned to the " + std::to_string(alignment) +
            " bytes that the algorithm was found for");
+}
+
+void check_bias(Machine& machine, const void* bias, std::uint64_t alignment) {
+  if (bias == nullptr) refuse("an epilogue with a bias, and no pointer to one");
+  check_pointer(machine, bias, alignment, "the bias");
 }
 
 template <class Value>
@@ -196,14 +232,28 @@ cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t layout, cudaDataT
 cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t product, cublasComputeType_t compute,
                                       cudaDataType_t scale) {
   *product = {{kMade, static_cast<std::uint64_t>(compute), static_cast<std::uint64_t>(scale)}};
+  product->data[kEpilogue] = CUBLASLT_EPILOGUE_DEFAULT;
+  product->data[kBiasType] = static_cast<std::uint64_t>(kTypeOfResult);
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product,
                                               cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, std::size_t bytes) {
-  const int at = attribute == CUBLASLT_MATMUL_DESC_TRANSA ? kTransposeA : kTransposeB;
-  return answer(take<cublasOperation_t>(value, bytes, product->data[at]));
+  std::uint64_t* const data = product->data;
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      return answer(take<cublasOperation_t>(value, bytes, data[kTransposeA]));
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      return answer(take<cublasOperation_t>(value, bytes, data[kTransposeB]));
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      return answer(take<std::uint32_t>(value, bytes, data[kEpilogue]));
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      return answer(take<std::uintptr_t>(value, bytes, data[kBias]));
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return answer(take<std::int32_t>(value, bytes, data[kBiasType]));
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t preference) {
@@ -241,7 +291,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   const std::uint64_t wished = checked.fingerprint % 3 * 1000;
   const std::uint64_t needed = wished <= preference->data[kWorkspace] ? wished : 0;
   results[0] = {};
-  results[0].algo = {{kMade, checked.fingerprint, needed}};
+  // All that is known here of a bias is how its pointer is aligned.
+  results[0].algo = {{kMade, checked.fingerprint, needed, alignment_of(checked.bias)}};
   for (int i = 0; i < 4; ++i)
     results[0].algo.data[kAlignmentA + i] = preference->data[kAlignmentA + i];
   results[0].workspaceSize = needed;
@@ -273,15 +324,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
   if (target.device != handle->device || target.device != call.device)
     refuse("the stream belongs to device " + std::to_string(target.device) + ", the handle to " +
            std::to_string(handle->device) + ", current is " + std::to_string(call.device));
-  check_pointer(call.machine, a, found[kAlignmentA], 'a');
-  check_pointer(call.machine, b, found[kAlignmentA + 1], 'b');
-  if (kept != 0.0f) check_pointer(call.machine, c, found[kAlignmentA + 2], 'c');
-  check_pointer(call.machine, d, found[kAlignmentA + 3], 'd');
-  if (used > 0) check_pointer(call.machine, workspace, 256, 'w');
+  check_pointer(call.machine, a, found[kAlignmentA], "a");
+  check_pointer(call.machine, b, found[kAlignmentA + 1], "b");
+  if (kept != 0.0f) check_pointer(call.machine, c, found[kAlignmentA + 2], "c");
+  check_pointer(call.machine, d, found[kAlignmentA + 3], "d");
+  if (checked.has_bias) check_bias(call.machine, checked.bias, found[kBiasAlignment]);
+  if (used > 0) check_pointer(call.machine, workspace, 256, "the workspace");
   call.machine.enqueue(target, std::make_shared<Step>("cublasLtMatmul", [=](Machine& machine, int) {
                          checked.a.check(machine, a, Access::read);
                          checked.b.check(machine, b, Access::read);
                          if (kept != 0.0f) checked.c.check(machine, c, Access::read);
+                         if (checked.has_bias)
+                           checked.bias_vector().check(machine, checked.bias, Access::read);
                          if (used > 0) {  // whoever keeps something there loses it
                            machine.check().operation_access(workspace, used, Access::write);
                            std::memset(workspace, 0xff, used);
