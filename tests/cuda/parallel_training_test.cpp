@@ -1,14 +1,11 @@
-// A tiny model trains on four emulated GPUs, data and tensor parallel through NCCL, as it does on
-// one rank of the CPU.
+// A tiny model trains on four ranks with GPUs, emulated or not, data and tensor parallel through
+// NCCL, as it does on one rank of the CPU.
 #include <gtest/gtest.h>
 
 #include <map>
-#include <simt/launch.hpp>
 
-#include "parallel/nccl_communicator.hpp"
-#include "parallel/run_ranks.hpp"
-#include "runtime/cuda/cuda_device.hpp"
 #include "tests/cuda/compared_run.hpp"
+#include "tests/cuda/gpu_ranks.hpp"
 
 namespace filigree {
 namespace {
@@ -39,17 +36,14 @@ TrainedRank train(TrainingEngine& engine, const RunConfig& config) {
 void train_on_gpus(
     const RunConfig& config, std::uint64_t seed,
     const std::function<void(const TrainingEngine& engine, const TrainedRank& run)>& visit) {
-  simt::Options options;
-  options.seed = seed;
-  options.devices = kGrid.world();
-  simt::reset(options);
-  run_ranks(kGrid.world(), [&](std::shared_ptr<Communicator> host) {
-    const ExecutionContext context = make_cuda_context(host->rank());
-    const Mesh mesh(nccl_communicator(host, context, std::chrono::seconds(60)), kGrid);
-    TrainingEngine engine(config, mesh, context);
+  testing::fresh_gpus(kGrid.world(), seed);
+  const auto body = [&](const testing::GpuRank& rank) {
+    const Mesh mesh(rank.world, kGrid);
+    TrainingEngine engine(config, mesh, rank.context);
     const TrainedRank run = train(engine, config);
     visit(engine, run);
-  });
+  };
+  testing::run_gpu_ranks(kGrid.world(), body, std::chrono::seconds(60));
 }
 
 // This rank's part of `whole`, a flat buffer of the model on one rank.
@@ -125,8 +119,9 @@ TEST(ParallelTraining, EveryVariantAgreesWithTheCpu) {
   expect_agreement(config, 1e-4);
 }
 
-// Blocks, threads and streams run in another order with every seed, and ranks meet at other times.
-TEST(ParallelTraining, OrdersOfTheEmulatorChangeNothing) {
+// In the emulator blocks, threads and streams run in another order with every seed, and ranks meet
+// at other times.
+TEST(ParallelTraining, EveryRunHasTheSameBits) {
   RunConfig config = compared_run("adaptive", "bf16");
   config.train.steps = 3;
   std::vector<std::vector<TrainedRank>> runs;

@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-programs=(filigree tests_kernels_gpu tests_training_gpu)
+programs=(filigree tests_kernels_gpu tests_nccl_gpu tests_training_gpu)
 
 [ ! -e "$output" ] || fail "'$output' exists" "remove it, or choose another folder with --output"
 if [ -z "$build" ]; then

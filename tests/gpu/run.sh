@@ -7,7 +7,8 @@ usage() {
   cat <<'TEXT'
 usage: run.sh [--output DIR] [--tests]
 
-Runs the tests of the CUDA backend and its benchmarks on the first GPU, and ends with one table.
+Runs the tests of the CUDA backend and its benchmarks on the first GPU, and ends with one table. The
+tests of NCCL take four GPUs, or fewer with NCCL 2.30 or newer.
 
   --output DIR   gets the reports: results.md, the table; results.json, everything; and what each
                  program printed (default: results)
@@ -75,6 +76,17 @@ training() {
 program parity "$here/bin/tests_kernels_gpu" --gtest_brief=1 --gtest_output="json:$output/parity.json"
 program training_equivalence "$here/bin/tests_training_gpu" --gtest_brief=1 --gtest_output="json:$output/training_equivalence.json"
 files=(doctor parity training_equivalence)
+# Four ranks. NCCL 2.30 and newer lets them share a GPU where it is told to.
+gpus=$(grep -c '^GPU [0-9]* .* ok ' <<<"$report")
+nccl=$(sed -nE 's/^NCCL +ok +([0-9.]+).*/\1/p' <<<"$report")
+if [ "$gpus" -ge 4 ] || printf '2.30\n%s\n' "$nccl" | sort -CV; then
+  [ "$gpus" -ge 4 ] || export NCCL_MULTI_RANK_GPU_ENABLE=1
+  program nccl "$here/bin/tests_nccl_gpu" --gtest_brief=1 --gtest_output="json:$output/nccl.json"
+  unset NCCL_MULTI_RANK_GPU_ENABLE
+  files+=(nccl)
+else
+  row nccl "skipped: $gpus GPUs for 4 ranks, and NCCL $nccl does not share them (2.30 does)"
+fi
 cudnn=no
 if [ -x "$here/bin/tests_cudnn" ]; then
   cudnn=yes

@@ -2,6 +2,7 @@
 """tests/gpu/bundle.sh and the folder that it makes, as far as they go without a GPU."""
 import os
 import pathlib
+import shutil
 import subprocess
 import unittest
 
@@ -50,11 +51,33 @@ class GpuBundle(ProgramTest):
             for line in loaded.splitlines():
                 if not line.strip().startswith(C_LIBRARY + ("/lib64/ld-linux",)):
                     self.assertIn(f"=> {folder}/lib/", line)
-        listed = self.run_script(folder / "bin/tests_kernels_gpu", "--gtest_list_tests", LD_LIBRARY_PATH=str(folder / "lib"))
-        self.assertIn("AttentionParity", listed.stdout)
+        for program, suite in [("tests_kernels_gpu", "AttentionParity"), ("tests_nccl_gpu", "NcclCommunicator"),
+                               ("tests_training_gpu", "TrainingStep")]:
+            listed = self.run_script(folder / "bin" / program, "--gtest_list_tests", LD_LIBRARY_PATH=str(folder / "lib"))
+            self.assertIn(suite, listed.stdout)
         result = self.refuse("^run.sh: error: (NVIDIA driver|GPU) missing none; ", folder / "run.sh", CUDA_VISIBLE_DEVICES="")
         self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
         self.assertFalse((self.folder / "results").exists())
+
+    def test_nccl_is_tested_where_ranks_can_have_or_share_gpus(self):
+        """The programs say what they are told instead of computing."""
+        folder = self.folder / "bundle"
+        (folder / "bin").mkdir(parents=True)
+        shutil.copy(ROOT / "tests/gpu/run.sh", folder)
+        for name in ["filigree", "tests_kernels_gpu", "tests_nccl_gpu", "tests_training_gpu"]:
+            (folder / "bin" / name).write_text("#!/bin/sh\nprintf \"$REPORT\"\necho shared: $NCCL_MULTI_RANK_GPU_ENABLE\n")
+            (folder / "bin" / name).chmod(0o755)
+        for version, gpus, row, shared in [("2.28.9", 1, "skipped: 1 GPUs for 4 ranks, and NCCL 2.28.9 ", None),
+                                           ("2.30.1", 1, "passed", "shared: 1\n"), ("2.28.9", 4, "passed", "shared:\n")]:
+            with self.subTest(version=version, gpus=gpus):
+                report = f"NCCL  ok  {version}\\n" + "".join(f"GPU {gpu}  ok  some\\n" for gpu in range(gpus))
+                output = self.folder / f"{version}_{gpus}"
+                result = self.run_script(folder / "run.sh", "--tests", "--output", output, REPORT=report)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn(f"\n| nccl | {row}", (output / "results.md").read_text())
+                self.assertEqual((output / "nccl.txt").exists(), shared is not None)
+                if shared is not None:
+                    self.assertTrue((output / "nccl.txt").read_text().endswith(shared))
 
 
 if __name__ == "__main__":
