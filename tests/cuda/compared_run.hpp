@@ -28,6 +28,20 @@ inline RunConfig compared_run(const std::string& mechanism, const std::string& d
   return config;
 }
 
+// Heads of the width that tensor cores take in large tiles, in bf16, in steps of which some are
+// replayed.
+inline RunConfig wide_run(const std::string& mechanism) {
+  RunConfig config = compared_run(mechanism, "bf16");
+  config.model.layers = 1;
+  config.model.width = 128;
+  config.model.head_dim = 64;
+  config.model.sequence = 136;
+  config.model.sparsity.query_group = 64;
+  config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
+  config.train.steps = 4;
+  return config;
+}
+
 // Euclidean.
 inline double distance(const Tensor& a, const Tensor& b) {
   const auto x = a.span<float>(), y = b.span<float>();

@@ -106,6 +106,10 @@ TEST(ParallelTraining, AdaptiveAgreesWithTheCpuInBf16) {
   expect_agreement(compared_run("adaptive", "bf16"), 3e-3);
 }
 
+TEST(ParallelTraining, WideHeadsAgreeWithTheCpu) {
+  expect_agreement(testing::wide_run("adaptive"), 3e-3);
+}
+
 // Every collective of the other variants of the model: sums of spectral norms, gates of heads.
 TEST(ParallelTraining, EveryVariantAgreesWithTheCpu) {
   RunConfig config = compared_run("adaptive", "f32");

@@ -19,6 +19,7 @@ using testing::distance;
 using testing::train;
 using testing::train_on_gpu;
 using testing::TrainedRun;
+using testing::wide_run;
 
 // Differences come from rounding alone: `tolerance` is relative to the loss.
 void expect_agreement(const RunConfig& config, double tolerance,
@@ -71,18 +72,10 @@ TEST(TrainingStep, AdaptiveAgreesWithTheCpuInBf16) {
   expect_agreement(compared_run("adaptive", "bf16"), 3e-3);
 }
 
-// Heads of the width that tensor cores take in large tiles, in steps of which some are replayed.
 void expect_wide_heads_agree(const std::string& kernel) {
   for (const std::string mechanism : {"dense", "adaptive"}) {
     SCOPED_TRACE(mechanism);
-    RunConfig config = compared_run(mechanism, "bf16");
-    config.model.layers = 1;
-    config.model.width = 128;
-    config.model.head_dim = 64;
-    config.model.sequence = 136;
-    config.model.sparsity.query_group = 64;
-    config.model.sparsity.warmup_steps = config.model.sparsity.ramp_steps = 0;
-    config.train.steps = 4;
+    const RunConfig config = wide_run(mechanism);
     ExecutionContext context = testing::fresh_gpu(1);
     context.forced_kernels = {{"attention_forward", kernel}, {"attention_backward", kernel}};
     expect_agreement(config, 3e-3, context);
