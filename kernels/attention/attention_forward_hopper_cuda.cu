@@ -262,9 +262,8 @@ std::optional<std::string> reject_hopper(const AttentionShape& s, const Attentio
   if (q.dtype() != DType::bf16) return str("computes in bf16, not ", name_of(q.dtype()));
   if (s.head_dim <= 32 || s.head_dim % 8 != 0)
     return str("heads of more than 32 and in steps of 8, not ", s.head_dim);
-  if (s.batch == 0 || s.key_length == 0)
-    return str("no boxes of nothing can be copied: ", s.batch, " sequences of ", s.key_length,
-               " keys");
+  if (s.batch == 0) return "no box of an empty batch can be copied";
+  if (s.key_length == 0) return "no box of an empty sequence of keys can be copied";
   if (rows_together(s, pattern) <= kFewestRows)
     return str("runs of more than ", kFewestRows, " queries with one list, not ",
                rows_together(s, pattern), ": most of the ", kGroupRows,

@@ -34,6 +34,7 @@ TEST(AttentionDispatch, HopperSaysWhatItCannot) {
   has(reason({shape_of(1, 100, 100, 2, 1, 68)}), "steps of 8");
   has(reason({shape_of(1, 100, 100, 2, 1, 136)}), "heads of up to 128");
   has(reason({shape_of(1, 100, 0, 2, 1, 64)}), "empty sequence");
+  has(reason({shape_of(0, 100, 100, 2, 1, 64)}), "empty batch");
   has(reason({shape_of(1, 3, 100, 2, 1, 64, 97)}), "more than 32 queries");
   has(reason({shape, 16, 64, 0.5, true}), "more than 32 queries");
   has(reason({shape, 64, 20, 0.5, true}), "blocks of keys in steps of 8");
